@@ -1,0 +1,22 @@
+"""What a call can end in besides its result."""
+
+from __future__ import annotations
+
+
+class KvmError(OSError):
+    """An ioctl was refused: `errno` tells how, the message tells by which rule.
+
+    `n` is the number of registers there really are when KVM_GET_REG_LIST answers E2BIG, else None.
+    """
+
+    def __init__(self, errno: int, rule: str, n: int | None = None) -> None:
+        super().__init__(errno, rule)
+        self.n = n
+
+
+class HostOops(Exception):
+    """The kernel as posted would have crashed here; nothing after this has a meaning."""
+
+
+class GuestUndefined(Exception):
+    """The guest's instruction took an exception to EL1 and had no effect: the register is not there in this mode."""

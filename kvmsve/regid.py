@@ -1,0 +1,183 @@
+"""Facts: register IDs, their names, and the VLS bitmaps.
+
+An ID is arch | log2(size) << 52 | coprocessor << 16 | payload. Source: include/uapi/linux/kvm.h and
+arch/arm64/include/uapi/asm/kvm.h; rfc-v2.md sections 1.2 to 1.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .layout import FFR, NUM_PREGS, NUM_ZREGS, VQ_ABI_MAX
+
+ARM64 = 0x6000_0000_0000_0000
+SIZE_SHIFT = 52
+SIZE_MASK = 0xF << SIZE_SHIFT
+COPROC_SHIFT = 16
+COPROC_MASK = 0xFFF << COPROC_SHIFT
+
+U32, U64, U128, U256, U512, U2048 = (code << SIZE_SHIFT for code in (2, 3, 4, 5, 6, 8))
+
+CORE, DEMUX, SYSREG, FW, SVE, FW_FEAT_BMAP, SME = (
+    coproc << COPROC_SHIFT for coproc in (0x10, 0x11, 0x13, 0x14, 0x15, 0x16, 0x17)
+)
+COPROC_NAMES = {
+    CORE: "core", DEMUX: "demux", SYSREG: "sysreg", FW: "firmware", SVE: "SVE",
+    FW_FEAT_BMAP: "firmware bitmap", SME: "SME",
+}  # fmt: skip
+
+SLICE_MASK = 0x1F
+NUM_SHIFT = 5
+NUM_MASK = 0x1F << NUM_SHIFT
+
+SVE_VLS = ARM64 | U512 | SVE | 0xFFFF
+ZREG_BASE = ARM64 | U2048 | SVE
+PREG_BASE = ARM64 | U256 | SVE | 0x400
+FFR_ID = PREG_BASE | FFR << NUM_SHIFT
+ZREG_MAX = ZREG_BASE | (NUM_ZREGS - 1) << NUM_SHIFT | SLICE_MASK
+PREG_MAX = FFR_ID | SLICE_MASK
+ZA_BASE = ARM64 | U2048 | SME
+ZT0 = ARM64 | U512 | SME | 0x600
+
+VREG_BASE = ARM64 | U128 | CORE | 0x54
+FPSR = ARM64 | U32 | CORE | 0xD4
+FPCR = ARM64 | U32 | CORE | 0xD5
+
+
+def sysreg_id(op0: int, op1: int, crn: int, crm: int, op2: int) -> int:
+    return ARM64 | U64 | SYSREG | op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
+
+
+ID_AA64PFR0_EL1 = sysreg_id(3, 0, 0, 4, 0)
+ID_AA64PFR1_EL1 = sysreg_id(3, 0, 0, 4, 1)
+ID_AA64ZFR0_EL1 = sysreg_id(3, 0, 0, 4, 4)
+ID_AA64SMFR0_EL1 = sysreg_id(3, 0, 0, 4, 5)
+CPACR_EL1 = sysreg_id(3, 0, 1, 0, 2)
+ZCR_EL1 = sysreg_id(3, 0, 1, 2, 0)
+SMPRI_EL1 = sysreg_id(3, 0, 1, 2, 4)
+SMCR_EL1 = sysreg_id(3, 0, 1, 2, 6)
+SMIDR_EL1 = sysreg_id(3, 1, 0, 0, 6)
+SVCR = sysreg_id(3, 3, 4, 2, 2)
+TPIDR2_EL0 = sysreg_id(3, 3, 13, 0, 5)
+
+# Registers with no vector meaning that a vCPU lists by a name of their own (v6.7-rc3)
+OTHER_SYSREGS = {
+    sysreg_id(*encoding): name
+    for name, encoding in {
+        "MDCCINT_EL1": (2, 0, 0, 2, 0), "MDSCR_EL1": (2, 0, 0, 2, 2), "OSLSR_EL1": (2, 0, 1, 1, 4),
+        "DBGVCR32_EL2": (2, 4, 0, 7, 0), "MPIDR_EL1": (3, 0, 0, 0, 5), "SCTLR_EL1": (3, 0, 1, 0, 0),
+        "ACTLR_EL1": (3, 0, 1, 0, 1), "TTBR0_EL1": (3, 0, 2, 0, 0), "TTBR1_EL1": (3, 0, 2, 0, 1),
+        "TCR_EL1": (3, 0, 2, 0, 2), "TCR2_EL1": (3, 0, 2, 0, 3), "AFSR0_EL1": (3, 0, 5, 1, 0),
+        "AFSR1_EL1": (3, 0, 5, 1, 1), "ESR_EL1": (3, 0, 5, 2, 0), "FAR_EL1": (3, 0, 6, 0, 0),
+        "PAR_EL1": (3, 0, 7, 4, 0), "MAIR_EL1": (3, 0, 10, 2, 0), "PIRE0_EL1": (3, 0, 10, 2, 2),
+        "PIR_EL1": (3, 0, 10, 2, 3), "AMAIR_EL1": (3, 0, 10, 3, 0), "VBAR_EL1": (3, 0, 12, 0, 0),
+        "DISR_EL1": (3, 0, 12, 1, 1), "CONTEXTIDR_EL1": (3, 0, 13, 0, 1), "TPIDR_EL1": (3, 0, 13, 0, 4),
+        "CNTKCTL_EL1": (3, 0, 14, 1, 0), "CLIDR_EL1": (3, 1, 0, 0, 1), "CSSELR_EL1": (3, 2, 0, 0, 0),
+        "TPIDR_EL0": (3, 3, 13, 0, 2), "TPIDRRO_EL0": (3, 3, 13, 0, 3), "DACR32_EL2": (3, 4, 3, 0, 0),
+        "IFSR32_EL2": (3, 4, 5, 0, 1), "FPEXC32_EL2": (3, 4, 5, 3, 0),
+    }.items()
+}  # fmt: skip
+TIMERS = {  # the order of this block of the list is the kernel's own
+    sysreg_id(*encoding): name
+    for name, encoding in {
+        "TIMER_CTL": (3, 3, 14, 3, 1), "TIMER_CNT": (3, 3, 14, 3, 2), "TIMER_CVAL": (3, 3, 14, 0, 2),
+        "PTIMER_CTL": (3, 3, 14, 2, 1), "PTIMER_CNT": (3, 3, 14, 0, 1), "PTIMER_CVAL": (3, 3, 14, 2, 2),
+    }.items()
+}  # fmt: skip
+INVARIANTS = {
+    sysreg_id(*encoding): name
+    for name, encoding in {
+        "MIDR_EL1": (3, 0, 0, 0, 0), "REVIDR_EL1": (3, 0, 0, 0, 6), "AIDR_EL1": (3, 1, 0, 0, 7),
+        "CTR_EL0": (3, 3, 0, 0, 1),
+    }.items()
+}  # fmt: skip
+
+
+def zreg_id(n: int, slice_: int = 0) -> int:
+    return ZREG_BASE | n << NUM_SHIFT | slice_
+
+
+def preg_id(n: int, slice_: int = 0) -> int:
+    """n = 16 is FFR."""
+    return PREG_BASE + (n << NUM_SHIFT) | slice_
+
+
+def vreg_id(n: int) -> int:
+    return VREG_BASE + 4 * n
+
+
+def za_row_id(row: int, slice_: int = 0) -> int:
+    return ZA_BASE | row << NUM_SHIFT | slice_
+
+
+def size_bytes(reg_id: int) -> int:
+    """The register's size by its ID alone: what a user buffer is expected to hold."""
+    return 1 << ((reg_id & SIZE_MASK) >> SIZE_SHIFT)
+
+
+def coproc(reg_id: int) -> int:
+    return reg_id & COPROC_MASK
+
+
+def slice_of(reg_id: int) -> int:
+    return reg_id & SLICE_MASK
+
+
+def number_of(reg_id: int) -> int:
+    """The register number field of an SVE ID; a predicate's is 16 for FFR."""
+    return (reg_id & NUM_MASK) >> NUM_SHIFT
+
+
+def _names() -> dict[int, str]:
+    core = {ARM64 | U64 | CORE | 2 * n: f"X{n}" for n in range(31)}
+    for slot, name in ((0x3E, "SP"), (0x40, "PC"), (0x42, "PSTATE"), (0x44, "SP_EL1"), (0x46, "ELR_EL1")):
+        core[ARM64 | U64 | CORE | slot] = name
+    core |= {ARM64 | U64 | CORE | 0x48 + 2 * n: f"SPSR[{n}]" for n in range(5)}
+    core |= {vreg_id(n): f"V{n}" for n in range(NUM_ZREGS)}
+    vectors = {zreg_id(n): f"Z{n}" for n in range(NUM_ZREGS)}
+    vectors |= {preg_id(n): f"P{n}" for n in range(NUM_PREGS)}
+    sysregs = {
+        ID_AA64PFR0_EL1: "ID_AA64PFR0_EL1", ID_AA64PFR1_EL1: "ID_AA64PFR1_EL1",
+        ID_AA64ZFR0_EL1: "ID_AA64ZFR0_EL1", ID_AA64SMFR0_EL1: "ID_AA64SMFR0_EL1", CPACR_EL1: "CPACR_EL1",
+        ZCR_EL1: "ZCR_EL1", SMPRI_EL1: "SMPRI_EL1", SMCR_EL1: "SMCR_EL1", SMIDR_EL1: "SMIDR_EL1",
+        SVCR: "SVCR", TPIDR2_EL0: "TPIDR2_EL0",
+    }  # fmt: skip
+    named = {FPSR: "FPSR", FPCR: "FPCR", SVE_VLS: "SVE_VLS", FFR_ID: "FFR", ZT0: "ZT0"}
+    return core | vectors | named | sysregs | OTHER_SYSREGS | TIMERS | INVARIANTS
+
+
+NAMES = _names()
+
+
+def name(reg_id: int, sme_vls: int | None = None) -> str:
+    """The register's name; for an ID that names none, what its fields say.
+
+    `sme_vls` is the revision's ID of SME_VLS, which moved.
+    """
+    if reg_id in NAMES:
+        return NAMES[reg_id]
+    if reg_id == sme_vls:
+        return "SME_VLS"
+    if reg_id >> 32 == ZA_BASE >> 32 and coproc(reg_id) == SME:
+        return _with_slice(f"ZA.H[{(reg_id & 0xFFFF) >> NUM_SHIFT}]", reg_id)
+    if ZREG_BASE <= reg_id <= ZREG_MAX or PREG_BASE <= reg_id <= PREG_MAX:
+        return _with_slice(NAMES[reg_id & ~SLICE_MASK], reg_id)
+    if reg_id >> 32 == (ARM64 | U64) >> 32 and coproc(reg_id) == SYSREG:
+        fields = (reg_id >> 14 & 3, reg_id >> 11 & 7, reg_id >> 7 & 15, reg_id >> 3 & 15, reg_id & 7)
+        return "S{}_{}_C{}_C{}_{}".format(*fields)
+    return f"{COPROC_NAMES.get(coproc(reg_id), 'unknown')} 0x{reg_id:016x}"
+
+
+def _with_slice(register: str, reg_id: int) -> str:
+    return f"{register} slice {slice_of(reg_id)}" if slice_of(reg_id) else register
+
+
+def pack_vls(vqs: Iterable[int]) -> bytes:
+    """The 64 bytes of a VLS pseudo-register: bit vq-1 is set for each vq."""
+    return sum(1 << (vq - 1) for vq in set(vqs)).to_bytes(VQ_ABI_MAX // 8, "little")
+
+
+def unpack_vls(bitmap: bytes) -> frozenset[int]:
+    """The set of vq (1..512) that a VLS bitmap names."""
+    bits = int.from_bytes(bitmap, "little")
+    return frozenset(vq for vq in range(1, VQ_ABI_MAX + 1) if bits >> (vq - 1) & 1)
