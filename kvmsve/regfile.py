@@ -1,0 +1,192 @@
+"""The bytes of one vCPU, and the moves between formats: what a move does, never when.
+
+The only importer of the C module. Every buffer is allocated once; a conversion writes the spare one and swaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from . import layout
+from ._ffi import ffi, lib
+from .errors import HostOops
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Buffer:
+    """Zeroed memory that C and Python share: `pointer` for the one, `view` for the other."""
+
+    __slots__ = ("pointer", "size", "view")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.pointer: Any = ffi.new("uint8_t[]", size)
+        self.view: Any = ffi.buffer(self.pointer)
+
+    def clear(self) -> None:
+        self.view[:] = bytes(self.size)
+
+
+class RegFile:
+    """What the kernel holds of one vCPU's registers, byte for byte.
+
+    `kvm_regs` is struct kvm_regs with V, FPSR and FPCR in it; `sysregs` holds values by register ID. `sve_state` and
+    `sme_state` are empty until `allocate`. On a big-endian host (`swap`) V lies byte-reversed beside Z.
+    """
+
+    __slots__ = ("_spare", "_vregs_pointer", "kvm_regs", "max_vq", "sme_state", "sve_state", "swap", "sysregs")
+
+    def __init__(self, swap: bool = False) -> None:
+        self.swap = swap
+        self.sysregs: dict[int, int] = {}
+        self.kvm_regs = Buffer(layout.KVM_REGS_BYTES)
+        self._vregs_pointer = self.kvm_regs.pointer + layout.VREGS_OFFSET
+        self.max_vq = 0
+        self.sve_state = Buffer(0)
+        self._spare = Buffer(0)
+        self.sme_state = Buffer(0)
+
+    def allocate(self, max_vq: int, sme_state_bytes: int) -> None:
+        """sve_state and sme_state are there, all zero."""
+        self.max_vq = max_vq
+        self.sve_state = Buffer(layout.sve_state_bytes(max_vq))
+        self._spare = Buffer(layout.sve_state_bytes(max_vq))
+        self.sme_state = Buffer(sme_state_bytes)
+
+    def rewrite(self, dst_vq: int, src_vq: int) -> None:
+        """sve_state is laid out for dst_vq instead of src_vq, and zero from 546 * dst_vq on.
+
+        Source: arch/arm64/kvm/fpsimd.c, vcpu_rewrite_sve().
+        """
+        old, new = self.sve_state, self._spare
+        lib.kvmsve_rewrite(new.pointer, dst_vq, old.pointer, src_vq)
+        used = layout.sve_state_bytes(dst_vq)
+        new.view[used:] = bytes(new.size - used)
+        self.sve_state, self._spare = new, old
+
+    def fpsimd_to_sve(self) -> None:
+        """sve_state holds V in the low bytes of Z at max_vq, and zeroes elsewhere."""
+        lib.kvmsve_fpsimd_to_sve(self.sve_state.pointer, self.max_vq, self._vregs_pointer, self.swap)
+
+    def sve_to_fpsimd(self) -> None:
+        """V holds the low bytes of Z at max_vq; sve_state keeps what it had.
+
+        Without an sve_state the kernel follows a NULL pointer: HostOops.
+        """
+        if not self.sve_state.size:
+            raise HostOops("KVM_RUN converts from an sve_state that was never allocated (rfc-v2.md Q6)")
+        lib.kvmsve_sve_to_fpsimd(self._vregs_pointer, self.sve_state.pointer, self.max_vq, self.swap)
+
+    def load_vregs(self) -> bytearray:
+        """The 512 bytes of V as a CPU would load them: little-endian registers."""
+        return self._swapped(self.kvm_regs.view[layout.VREGS_OFFSET : layout.FPSR_OFFSET])
+
+    def store_vregs(self, vregs: bytes | bytearray) -> None:
+        """V in memory holds what a CPU would store for these little-endian registers."""
+        self.kvm_regs.view[layout.VREGS_OFFSET : layout.FPSR_OFFSET] = bytes(self._swapped(vregs))
+
+    def _swapped(self, vregs: bytes | bytearray) -> bytearray:
+        if not self.swap:
+            return bytearray(vregs)
+        reversed_all = bytes(vregs)[::-1]
+        starts = range(layout.VREGS_BYTES - layout.VREG_BYTES, -1, -layout.VREG_BYTES)
+        return bytearray(b"".join(reversed_all[start : start + layout.VREG_BYTES] for start in starts))
+
+    @property
+    def fpsr(self) -> int:
+        return self._u32(layout.FPSR_OFFSET)
+
+    @fpsr.setter
+    def fpsr(self, value: int) -> None:
+        self.kvm_regs.view[layout.FPSR_OFFSET : layout.FPSR_OFFSET + 4] = value.to_bytes(4, "little")
+
+    @property
+    def fpcr(self) -> int:
+        return self._u32(layout.FPCR_OFFSET)
+
+    @fpcr.setter
+    def fpcr(self, value: int) -> None:
+        self.kvm_regs.view[layout.FPCR_OFFSET : layout.FPCR_OFFSET + 4] = value.to_bytes(4, "little")
+
+    def _u32(self, offset: int) -> int:
+        return int.from_bytes(self.kvm_regs.view[offset : offset + 4], "little")
+
+
+def rewrite(
+    states: NDArray[np.uint8],
+    dst_vq: int,
+    src_vq: int,
+    out: NDArray[np.uint8] | None = None,
+    threads: int = 1,
+) -> NDArray[np.uint8]:
+    """A uint8 array (..., 546 * dst_vq) with the states of a uint8 array (..., 546 * src_vq) at the other length.
+
+    Each register is zero-extended or truncated. `out`, if given, is filled and returned; it must not overlap `states`.
+    Rows may be strided, the bytes of one state must be adjacent. ValueError and TypeError name what was expected:
+    lengths first, then type, shape, adjacency, overlap.
+    """
+    import numpy as np
+
+    for vq in (dst_vq, src_vq):
+        if not 1 <= vq <= layout.VQ_MAX:
+            raise ValueError(f"a vector length is 1 to {layout.VQ_MAX} quadwords, not {vq}")
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more, not {threads}")
+    _expect_states(states, "states", (..., layout.sve_state_bytes(src_vq)))
+    dst_shape = (*states.shape[:-1], layout.sve_state_bytes(dst_vq))
+    if out is None:
+        out = np.empty(dst_shape, np.uint8)
+    else:
+        _expect_states(out, "out", dst_shape)
+        if not out.flags.writeable:
+            raise ValueError("out must be writeable")
+        if np.shares_memory(out, states):
+            raise ValueError("out must not overlap states")
+    if out.size:
+        with ThreadPoolExecutor(threads) as pool:
+            jobs = [pool.submit(_rewrite_rows, *rows, dst_vq, src_vq) for rows in _row_blocks(out, states, threads)]
+            for job in jobs:
+                job.result()
+    return out
+
+
+def _expect_states(array: NDArray[np.uint8], what: str, shape: tuple[Any, ...]) -> None:
+    """`array` is a uint8 array of that shape (a leading ... stands for any axes) with adjacent bytes in each state."""
+    wanted = f"a uint8 array of shape ({', '.join('...' if n is ... else str(n) for n in shape)})"
+    if not hasattr(array, "__array_interface__") or array.dtype != "uint8":
+        raise TypeError(f"{what} must be {wanted}, not {getattr(array, 'dtype', type(array).__name__)}")
+    fits = array.shape[-1:] == shape[-1:] if shape[0] is ... else array.shape == shape
+    if not fits:
+        raise ValueError(f"{what} must be {wanted}, not of shape {array.shape}")
+    if array.strides[-1] != 1 and array.size:
+        raise ValueError(f"the bytes of one state of {what} must be adjacent; pass numpy.ascontiguousarray({what})")
+
+
+def _row_blocks(
+    dst: NDArray[np.uint8], src: NDArray[np.uint8], blocks: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Pairs of two-dimensional views that together cover dst and src, at least `blocks` if there are so many rows."""
+    try:
+        dst_rows = dst.reshape(-1, dst.shape[-1], copy=False)
+        src_rows = src.reshape(-1, src.shape[-1], copy=False)
+    except ValueError:  # the leading axes do not lie at one stride
+        for dst_part, src_part in zip(dst, src, strict=True):
+            yield from _row_blocks(dst_part, src_part, blocks)
+        return
+    count = len(dst_rows)
+    edges = [count * block // blocks for block in range(blocks + 1)]
+    for start, stop in pairwise(edges):
+        if start < stop:
+            yield dst_rows[start:stop], src_rows[start:stop]
+
+
+def _rewrite_rows(dst: NDArray[np.uint8], src: NDArray[np.uint8], dst_vq: int, src_vq: int) -> None:
+    to = ffi.cast("uint8_t *", dst.__array_interface__["data"][0])
+    source = ffi.cast("uint8_t *", src.__array_interface__["data"][0])
+    lib.kvmsve_rewrite_many(to, dst.strides[0], dst_vq, source, src.strides[0], src_vq, len(dst))
