@@ -14,6 +14,7 @@ from .abi import (
 from .errors import GuestUndefined, HostOops, KvmError
 from .guest import Guest
 from .ownership import FpState
+from .recorder import record
 from .regfile import rewrite
 from .vcpu import Feature, Host, Vcpu, Vm
 
@@ -36,5 +37,6 @@ __all__ = [
     "Vcpu",
     "Vm",
     "abi",
+    "record",
     "rewrite",
 ]

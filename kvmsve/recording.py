@@ -10,14 +10,15 @@ import json
 import lzma
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from . import reglist
 from .abi import Abi, abi
+from .output import whole_file
 from .schema import (
     FIELDS_OF_SUCCESS,
     HOST_FIELDS,
@@ -36,6 +37,7 @@ from .vcpu import Host
 
 FORMAT = "kvmsve-recording"
 VERSION = 1
+XZ_MAGIC = b"\xfd7zXZ\0"
 LINE_BYTES_MAX = 16 << 20  # a run that reads all of ZA at vq 16 a few dozen times still fits
 
 
@@ -91,7 +93,7 @@ class Recording:
     def _read_lines(self) -> Iterator[tuple[int, Op]]:
         number = 0
         try:
-            with _open(self.path) as file:
+            with self.path.open("rb") as raw, _unpacked(raw) as file:
                 while line := file.readline(LINE_BYTES_MAX):
                     number += 1
                     if not line.endswith(b"\n"):
@@ -162,15 +164,13 @@ class Recording:
 
 
 class Writer:
-    """A recording that is being written: complete under its name when the context ends well, else not there at all."""
+    """A recording that is being written; `write_recording` opens one."""
 
-    def __init__(self, path: str | os.PathLike[str], host: Host, source: str = "kvmsve") -> None:
-        self._path = Path(path)
-        self._partial = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
-        opener = lzma.open if self._path.suffix == ".xz" else open
-        self._file: IO[bytes] = opener(self._partial, "wb")
-        self._write({"format": FORMAT, "version": VERSION, "abi": host.abi.name, "host": _describe(host),
-                     "source": source})  # fmt: skip
+    def __init__(self, file: IO[bytes], host: Host, source: str) -> None:
+        self._file = file
+        self._write(
+            {"format": FORMAT, "version": VERSION, "abi": host.abi.name, "host": _describe(host), "source": source}
+        )
 
     def write(self, op: str, **fields: Any) -> None:
         """One more operation."""
@@ -179,24 +179,18 @@ class Writer:
     def _write(self, line: Op) -> None:
         self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
-    def __enter__(self) -> Writer:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        if kind is None:
-            self._partial.replace(self._path)
-        else:
-            with suppress(FileNotFoundError):
-                self._partial.unlink()
+@contextmanager
+def write_recording(path: str | os.PathLike[str], host: Host, source: str) -> Iterator[Writer]:
+    """A Writer whose file is there, complete, when the block ends well; .xz packs it."""
+    path = Path(path)
+    with whole_file(path) as partial:
+        with lzma.open(partial, "wb") if path.suffix == ".xz" else partial.open("wb") as file:
+            yield Writer(file, host, source)
 
 
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".xz":
-        return lzma.open(path)
-    return path.open("rb")
+def _unpacked(file: BufferedReader) -> IO[bytes]:
+    return lzma.open(file) if file.peek(len(XZ_MAGIC)).startswith(XZ_MAGIC) else file
 
 
 def _describe(host: Host) -> dict[str, Any]:

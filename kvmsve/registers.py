@@ -7,6 +7,8 @@ Source: arch/arm64/kvm/guest.c and sys_regs.c; rfc-v2.md section 3.
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from . import onereg, regid, reglist, sysreg
@@ -29,7 +31,7 @@ class Registers:
     """
 
     def __init__(self, abi: Abi, cpu: CpuFeatures, id_regs: IdRegs, big_endian: bool) -> None:
-        self._abi = abi
+        self.abi = abi
         self._cpu = cpu
         self._id_regs = id_regs
         self._regs = RegFile(swap=big_endian)
@@ -131,6 +133,19 @@ class Registers:
         return self._regs.sysregs[regid.SVCR]
 
     @property
+    def fpsr(self) -> int:
+        return self._regs.fpsr
+
+    @property
+    def fpcr(self) -> int:
+        return self._regs.fpcr
+
+    @property
+    def sysregs(self) -> Mapping[int, int]:
+        """The system registers that memory holds, by ID."""
+        return MappingProxyType(self._regs.sysregs)
+
+    @property
     def finalized(self) -> bool:
         return self._finalized
 
@@ -159,16 +174,16 @@ class Registers:
             case regid.CORE:
                 return onereg.core_reg_to_region(reg_id, self.lengths)
             case regid.SVE if reg_id != regid.SVE_VLS:
-                return onereg.sve_reg_to_region(reg_id, self._abi, self.lengths, self._finalized)
-            case regid.SME if self._abi.has_sme and reg_id != self._abi.sme_vls:
-                return onereg.sme_reg_to_region(reg_id, self._abi, self.lengths, self._cpu.sme2, self._finalized)
+                return onereg.sve_reg_to_region(reg_id, self.abi, self.lengths, self._finalized)
+            case regid.SME if self.abi.has_sme and reg_id != self.abi.sme_vls:
+                return onereg.sme_reg_to_region(reg_id, self.abi, self.lengths, self._cpu.sme2, self._finalized)
         return None
 
     def _is_copied(self, reg_id: int) -> bool:
         return self._is_vls(reg_id) or self._find(reg_id) is not None
 
     def _is_vls(self, reg_id: int) -> bool:
-        return reg_id == regid.SVE_VLS or reg_id == self._abi.sme_vls
+        return reg_id == regid.SVE_VLS or reg_id == self.abi.sme_vls
 
     def _buffer(self, store: Store) -> Buffer:
         """The buffer that a region lies in; Z, P and FFR are then in user format."""
@@ -232,7 +247,7 @@ class Registers:
         self._check_visible(reg_id)
         if reg_id in sysreg.ID_REGS:
             return self._id_regs.read(reg_id, self.lengths)
-        if reg_id == regid.SMIDR_EL1 and self._abi.smidr_get_oopses:
+        if reg_id == regid.SMIDR_EL1 and self.abi.smidr_get_oopses:
             raise HostOops("a read of SMIDR_EL1 goes 32 GiB past the VM (rfc-v2.md Q27)")
         return self._regs.sysregs.get(reg_id, 0)
 
@@ -259,7 +274,7 @@ class Registers:
         self._regs.sysregs.update((reg_id, control.reset) for reg_id, control in sysreg.CONTROL_REGS.items())
 
     def _name(self, reg_id: int) -> str:
-        return regid.name(reg_id, self._abi.sme_vls)
+        return regid.name(reg_id, self.abi.sme_vls)
 
 
 def _fault(reg_id: int, needed: int, there: int) -> NoReturn:

@@ -19,7 +19,10 @@ from .vcpu import TARGET_GENERIC_V8, Vcpu, Vm
 
 WRONG_TARGET = 0xFFFF
 UNTOUCHED = 0xA5  # what a user buffer held before a call
-KEPT_SYSREGS = {regid.ID_AA64ZFR0_EL1, regid.ID_AA64SMFR0_EL1, regid.ZCR_EL1}
+KEPT_IDS = {
+    *reglist.VREGS, regid.FPSR, regid.FPCR, *reglist.SVE_BLOCK,
+    regid.ID_AA64ZFR0_EL1, regid.ID_AA64SMFR0_EL1, regid.ZCR_EL1,
+}  # fmt: skip
 
 
 class Misuse(Exception):
@@ -117,15 +120,14 @@ class Replay:
         compare_number("n", op["n_out"], len(listed) + self._unlisted)
         if "ids" not in op:
             return
-        compare_number("core registers", op["core"], sum(regid.coproc(reg_id) == regid.CORE for reg_id in listed))
-        compare_number("SVE registers", op["sve"], sum(regid.coproc(reg_id) == regid.SVE for reg_id in listed))
-        ids = [int(reg_id, 16) for reg_id in op["ids"]]
-        kept = [reg_id for reg_id in listed if _is_kept(reg_id)]
-        compare_number("entries kept", len(ids), len(kept))
-        for position, (expected, actual) in enumerate(zip(ids, kept, strict=True)):
-            if expected != actual:
-                names = f"{regid.name(expected)}, actual {regid.name(actual)}"
-                raise Difference(f"entry {position} of those kept: expected {names}")
+        summary = summarize(listed)
+        compare_number("core registers", op["core"], summary["core"])
+        compare_number("SVE registers", op["sve"], summary["sve"])
+        compare_number("entries kept", len(op["ids"]), len(summary["ids"]))
+        for position, (expected, actual) in enumerate(zip(op["ids"], summary["ids"], strict=True)):
+            if int(expected, 16) != int(actual, 16):
+                names = [regid.name(int(reg_id, 16)) for reg_id in (expected, actual)]
+                raise Difference(f"entry {position} of those kept: expected {names[0]}, actual {names[1]}")
 
     def _run(self, op: Op) -> None:
         with self._vcpu(op).run(immediate_exit=op.get("immediate_exit", False)) as guest:
@@ -145,10 +147,10 @@ class Replay:
         return self.vcpus[op["vcpu"]]
 
 
-def _is_kept(reg_id: int) -> bool:
-    return (
-        reg_id in reglist.VREGS
-        or reg_id in (regid.FPSR, regid.FPCR)
-        or regid.coproc(reg_id) == regid.SVE
-        or reg_id in KEPT_SYSREGS
-    )
+def summarize(listed: list[int]) -> Op:
+    """What a recording keeps of a register list: two counts, and the IDs that concern vectors."""
+    return {
+        "core": sum(regid.coproc(reg_id) == regid.CORE for reg_id in listed),
+        "sve": sum(regid.coproc(reg_id) == regid.SVE for reg_id in listed),
+        "ids": [f"{reg_id:016x}" for reg_id in listed if reg_id in KEPT_IDS],
+    }

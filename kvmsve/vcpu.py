@@ -49,6 +49,22 @@ class Feature(Enum):
         return abi.sme_feature
 
 
+FeatureSet = Set[Feature | int] | Sequence[int]
+
+
+def feature_words(features: FeatureSet, abi: Abi) -> list[int]:
+    """The seven feature words of struct kvm_vcpu_init for a set of features or bit numbers; words stay as they are."""
+    if isinstance(features, Set):
+        bits = {feature.bit(abi) if isinstance(feature, Feature) else feature for feature in features}
+        if any(not 0 <= bit < 32 * FEATURE_WORDS for bit in bits):
+            raise ValueError(f"a feature bit is 0 to {32 * FEATURE_WORDS - 1}")
+        return [sum(1 << bit % 32 for bit in bits if bit // 32 == word) for word in range(FEATURE_WORDS)]
+    words = list(features)
+    if len(words) != FEATURE_WORDS or any(not 0 <= word < 1 << 32 for word in words):
+        raise ValueError(f"features are a set, or {FEATURE_WORDS} words of 32 bits")
+    return words
+
+
 def _bits(*features: Feature) -> int:
     return sum(1 << int(feature.value) for feature in features)
 
@@ -154,7 +170,7 @@ class Vcpu(Registers):
         self._vm = vm
         self._features = 0
 
-    def init(self, features: Set[Feature | int] | Sequence[int], target: int = TARGET_GENERIC_V8) -> None:
+    def init(self, features: FeatureSet, target: int = TARGET_GENERIC_V8) -> None:
         """The vCPU is reset and has these features: a set of Feature (or bit numbers), or the seven feature words.
 
         Errors in order (KVM_ARM_VCPU_INIT): EINVAL for another target, ENOENT for a bit that the kernel does not know,
@@ -162,12 +178,12 @@ class Vcpu(Registers):
         that bind this vCPU.
         """
         self._check_idle()
-        words = self._feature_words(features)
+        words = feature_words(features, self.abi)
         wanted = words[0] & ~_bits(Feature.POWER_OFF)
         if target != TARGET_GENERIC_V8:
             raise KvmError(errno.EINVAL, f"target {target} is not this host's CPU")
-        if wanted >> self._abi.max_features or any(words[1:]):
-            raise KvmError(errno.ENOENT, f"{self._abi.name} knows feature bits 0 to {self._abi.max_features - 1} only")
+        if wanted >> self.abi.max_features or any(words[1:]):
+            raise KvmError(errno.ENOENT, f"{self.abi.name} knows feature bits 0 to {self.abi.max_features - 1} only")
         self._check_offered(wanted)
         self._check_binding(wanted)
         self._features = wanted
@@ -183,19 +199,19 @@ class Vcpu(Registers):
         EPERM the second time, EIO where the SVE length is not valid.
         """
         self._check_initialised()
-        number = feature.bit(self._abi) if isinstance(feature, Feature) else feature
+        number = feature.bit(self.abi) if isinstance(feature, Feature) else feature
         if number != Feature.VEC.value:
             raise KvmError(errno.EINVAL, f"feature {number} is not one to finalize; VEC is {Feature.VEC.value}")
         if not self.lengths.has_vec:
             raise KvmError(errno.EINVAL, "the vCPU has neither SVE nor SME")
         if self._finalized:
             raise KvmError(errno.EPERM, "the vCPU's vectors are finalized already")
-        if not self.lengths.sve_vq and not self._abi.sme_without_sve:
-            raise KvmError(errno.EIO, f"{self._abi.name} checks the SVE length of a vCPU that has none")
+        if not self.lengths.sve_vq and not self.abi.sme_without_sve:
+            raise KvmError(errno.EIO, f"{self.abi.name} checks the SVE length of a vCPU that has none")
         self._regs.allocate(self.max_vq, self._sme_state_bytes())
         self._finalized = True
         for reg_id in (*reglist.ZREGS, *reglist.PREGS):
-            region = onereg.sve_reg_to_region(reg_id, self._abi, self.lengths, finalized=True)
+            region = onereg.sve_reg_to_region(reg_id, self.abi, self.lengths, finalized=True)
             where = slice(region.koffset, region.koffset + region.klen)
             self._finalized_regions[reg_id] = (where, region.klen, bytes(region.upad))
 
@@ -225,17 +241,6 @@ class Vcpu(Registers):
             raise KvmError(errno.EINTR, "immediate_exit is set")
         return Run(self, Guest(self._regs, self._ownership, self._cpu))
 
-    def _feature_words(self, features: Set[Feature | int] | Sequence[int]) -> list[int]:
-        if isinstance(features, Set):
-            bits = {feature.bit(self._abi) if isinstance(feature, Feature) else feature for feature in features}
-            if any(not 0 <= bit < 32 * FEATURE_WORDS for bit in bits):
-                raise ValueError(f"a feature bit is 0 to {32 * FEATURE_WORDS - 1}")
-            return [sum(1 << bit % 32 for bit in bits if bit // 32 == word) for word in range(FEATURE_WORDS)]
-        words = list(features)
-        if len(words) != FEATURE_WORDS or any(not 0 <= word < 1 << 32 for word in words):
-            raise ValueError(f"features are a set, or {FEATURE_WORDS} words of 32 bits")
-        return words
-
     def _check_offered(self, wanted: int) -> None:
         offered = sum(1 << bit for bit in self._vm.host.features_offered)
         if wanted & ~offered:
@@ -250,7 +255,7 @@ class Vcpu(Registers):
             raise KvmError(errno.EINVAL, "the vCPU was initialised with other features")
         if self._vm.features is None:
             return
-        shared = -1 if self._abi.one_feature_set_per_vm else _bits(Feature.EL1_32BIT)
+        shared = -1 if self.abi.one_feature_set_per_vm else _bits(Feature.EL1_32BIT)
         if (wanted ^ self._vm.features) & shared:
             raise KvmError(errno.EINVAL, "another vCPU of the VM was initialised with other features")
 
@@ -258,15 +263,15 @@ class Vcpu(Registers):
         """The registers have their reset values; the owner and final lengths stay (kvm_reset_vcpu())."""
         if not self._finalized:
             self._ownership.lengths = self._enabled_lengths()
-        if self.lengths.sve_vq or self._abi.reset_zeroes_sme_only:
+        if self.lengths.sve_vq or self.abi.reset_zeroes_sme_only:
             self._regs.sve_state.clear()
         self._regs.sme_state.clear()
         self._regs.kvm_regs.clear()
         self._reset_sysregs()
 
     def _enabled_lengths(self) -> VectorLengths:
-        sve = self._features >> Feature.SVE.bit(self._abi) & 1
-        sme = self._abi.sme_feature is not None and self._features >> self._abi.sme_feature & 1
+        sve = self._features >> Feature.SVE.bit(self.abi) & 1
+        sme = self.abi.sme_feature is not None and self._features >> self.abi.sme_feature & 1
         return VectorLengths(
             sve_vq=max(self._cpu.sve_vqs, default=0) if sve else 0,
             sme_vq=max(self._cpu.sme_vqs, default=0) if sme else 0,
@@ -275,7 +280,7 @@ class Vcpu(Registers):
     def _sme_state_bytes(self) -> int:
         if not self.lengths.sme_vq:
             return 0
-        return layout.za_bytes(self.lengths.sme_vq) + (self._abi.zt0_allocation_bytes if self._cpu.sme2 else 0)
+        return layout.za_bytes(self.lengths.sme_vq) + (self.abi.zt0_allocation_bytes if self._cpu.sme2 else 0)
 
     def _check_finalized(self, what: str) -> None:
         if self.lengths.has_vec and not self._finalized:

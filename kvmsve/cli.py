@@ -1,0 +1,151 @@
+"""The command line: replay, show, decode, regs, convert. Exit 0 is success, 1 a difference, 2 a file or usage error."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+from . import commands, layout, regid
+from .abi import REVISIONS, RFC_V2, Abi, abi
+from .commands import UsageError
+from .recording import RecordingError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of a command line."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except (UsageError, RecordingError) as error:
+        print(f"kvmsve: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except KeyboardInterrupt:
+        print("kvmsve: interrupted", file=sys.stderr)
+        return 130
+    return code
+
+
+# What options may be
+
+
+def _abi(name: str) -> Abi:
+    try:
+        return abi(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _vq(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= layout.VQ_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length in quadwords, 1 to {layout.VQ_MAX}")
+    return int(text)
+
+
+def _vqs(text: str) -> frozenset[int]:
+    return frozenset(_vq(vq.strip()) for vq in text.split(",")) if text else frozenset()
+
+
+def _number(text: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of up to 64 bits")
+    return value
+
+
+def _line(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a line number")
+    return int(text)
+
+
+def _reg_id(text: str) -> int:
+    """An ID in hexadecimal, with or without 0x, or a register's name."""
+    by_name = {name: reg_id for reg_id, name in regid.NAMES.items()}
+    if text.upper() in by_name:
+        return by_name[text.upper()]
+    try:
+        value = int(text, 16)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 64:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a register ID in hexadecimal (64 bits) nor a register's name"
+        )
+    return value
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="kvmsve",
+        description="The register interface that KVM/arm64 gives userspace for SVE and SME, as a model.",
+        epilog="exit status: 0 success, 1 a replay differs, 2 a file or usage error",
+    )
+    parser.add_argument("--version", action="version", version=f"kvmsve {version('kvmsve')}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _command(subparsers, commands.replay, "do a recording's operations again and report the first difference")
+    command.add_argument("files", nargs="*", type=Path, metavar="FILE",
+                         help="recordings, plain or .xz; without one, those that the package ships")  # fmt: skip
+
+    command = _command(subparsers, commands.show, "print the vCPU as it stands at a line of a recording")
+    command.add_argument("file", type=Path, metavar="FILE", help="a recording, plain or .xz")
+    command.add_argument("--at", type=_line, metavar="LINE", help="the last line to replay (default: the whole)")
+
+    command = _command(subparsers, commands.decode, "name a register ID, and the rule that refuses it if one does")
+    command.add_argument("ids", nargs="+", type=_reg_id, metavar="ID",
+                         help="hexadecimal, with or without 0x, or a name: 6080000000150000, Z0, SVCR")  # fmt: skip
+    _add_vcpu_options(command, sve=frozenset({1, 2, 4}), sme=None)
+
+    command = _command(subparsers, commands.regs, "print the register list of a vCPU: ID, size in bytes, name")
+    _add_vcpu_options(command, sve=frozenset(), sme=frozenset())
+
+    command = _command(subparsers, commands.convert, "rewrite raw sve_state images to another vector length")
+    command.add_argument("--from-vq", type=_vq, required=True, metavar="A", help="the length of IN in quadwords")
+    command.add_argument("--to-vq", type=_vq, required=True, metavar="B", help="the length of OUT")
+    command.add_argument("file", type=Path, metavar="IN", help="states of 546 * A bytes: Z, P and FFR, packed")
+    command.add_argument("out", type=Path, metavar="OUT", help="the same states, 546 * B bytes each")
+    return parser
+
+
+def _command(
+    subparsers: argparse._SubParsersAction[Parser], run: Callable[[argparse.Namespace], int], what: str
+) -> argparse.ArgumentParser:
+    command = subparsers.add_parser(run.__name__, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_vcpu_options(command: argparse.ArgumentParser, sve: frozenset[int], sme: frozenset[int] | None) -> None:
+    def lengths(vqs: frozenset[int] | None) -> str:
+        if vqs is None:
+            return "1,2,4 where the revision has SME"
+        return ",".join(map(str, sorted(vqs))) or "without"
+
+    names = ", ".join(REVISIONS)
+    command.add_argument("--abi", type=_abi, default=RFC_V2, metavar="REV", help=f"{names} (default: {RFC_V2.name})")
+    command.add_argument("--sve", type=_vqs, default=sve, metavar="VQS",
+                         help=f"SVE lengths in quadwords, as 1,2,4 (default: {lengths(sve)})")  # fmt: skip
+    command.add_argument("--sme", type=_vqs, default=sme, metavar="VQS",
+                         help=f"streaming lengths likewise (default: {lengths(sme)})")  # fmt: skip
+    command.add_argument("--sme2", action="store_true", help="the host has SME2")
+    command.add_argument("--fa64", action="store_true", help="the host has FA64")
+    command.add_argument("--svcr", type=_number, default=0, metavar="N", help="SVCR of the vCPU (default: 0)")

@@ -1,0 +1,184 @@
+"""What each command of the command line does; an exit code is its result."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from . import layout, regid
+from .compare import Difference
+from .compare import describe as describe_op
+from .errors import HostOops, KvmError
+from .output import whole_file
+from .recording import Recording, RecordingError
+from .regfile import rewrite
+from .replay import Misuse, Replay
+from .show import describe
+from .vcpu import Feature, Host, Vcpu
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PROGRESS_OPERATIONS = 20_000
+CONVERTED_AT_ONCE = 1024
+
+
+class UsageError(Exception):
+    """What the caller asked for cannot be done; the message says what to do instead."""
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Every file is replayed and reported in one line; the worst outcome is the exit code."""
+    return max(_replay_file(path) for path in options.files or _shipped_recordings())
+
+
+def _replay_file(path: Path) -> int:
+    try:
+        recording = Recording(path)
+        count = _play(recording, Replay(recording))
+    except RecordingError as error:
+        print(f"kvmsve: {error}", file=sys.stderr)
+        return 2
+    except Difference as difference:
+        print(f"DIFFERS  {recording.header.abi.name:14} {path.name}")
+        print(f"  {path}, {difference}")
+        return 1
+    print(f"ok       {recording.header.abi.name:14} {count:6} operations  {path.name}")
+    return 0
+
+
+def _play(recording: Recording, replayed: Replay, last_line: int | None = None) -> int:
+    """The number of operations done, up to and with `last_line`."""
+    count = 0
+    for line, op in recording:
+        if last_line is not None and line > last_line:
+            break
+        try:
+            replayed.play(line, op)
+        except Misuse as misuse:
+            raise RecordingError(recording.path, line, str(misuse)) from None
+        count += op["op"] not in ("case", "note")
+        if count % PROGRESS_OPERATIONS == 0 and count and sys.stderr.isatty():
+            print(f"{recording.path.name}: {count} operations ...", end="\r", file=sys.stderr, flush=True)
+    return count
+
+
+def _shipped_recordings() -> Iterator[Path]:
+    for entry in sorted(resources.files(__package__).joinpath("recordings").iterdir(), key=lambda entry: entry.name):
+        with resources.as_file(entry) as path:
+            yield path
+
+
+def show(options: argparse.Namespace) -> int:
+    """The vCPU of the last operation up to the line is printed as it stands then."""
+    recording = Recording(options.file)
+    replayed = Replay(recording)
+    shown = None
+    for line, op in recording:
+        if options.at is not None and line > options.at:
+            break
+        try:
+            replayed.play(line, op)
+        except Misuse as misuse:
+            raise RecordingError(recording.path, line, str(misuse)) from None
+        except Difference as difference:
+            raise UsageError(f"{recording.path}, {difference}; show works up to the line before") from None
+        if op.get("vcpu") in replayed.vcpus:
+            shown = line, op
+    if shown is None:
+        raise UsageError(f"{recording.path} has no vCPU up to line {options.at}")
+    line, op = shown
+    print(
+        f"vCPU {op['vcpu']} of {recording.path.name} ({recording.header.abi.name}) after line {line}, {describe_op(op)}"
+    )
+    print(*describe(replayed.vcpus[op["vcpu"]]), sep="\n")
+    return 0
+
+
+def decode(options: argparse.Namespace) -> int:
+    """Each ID is taken apart, and read from a vCPU to see which rule refuses it."""
+    vcpu = _create_vcpu(options)
+    for reg_id in options.ids:
+        name = regid.name(reg_id, vcpu.abi.sme_vls)
+        size, coproc = regid.size_bytes(reg_id), regid.COPROC_NAMES.get(regid.coproc(reg_id), "unknown")
+        slice_note = f", slice {regid.slice_of(reg_id)}" if regid.coproc(reg_id) in (regid.SVE, regid.SME) else ""
+        print(f"0x{reg_id:016x}  {name}: {size} bytes, coprocessor {coproc}{slice_note}")
+        print(f"    {_reading(vcpu, reg_id)}")
+    return 0
+
+
+def _reading(vcpu: Vcpu, reg_id: int) -> str:
+    try:
+        value = vcpu.get_one_reg(reg_id)
+    except KvmError as error:
+        return f"{errno.errorcode[error.args[0]]}: {error.strerror}"
+    except HostOops as oops:
+        return f"the host crashes: {oops}"
+    return f"readable: 0x{int.from_bytes(value, 'little'):x}" if len(value) <= 8 else "readable"
+
+
+def regs(options: argparse.Namespace) -> int:
+    """The list that a VMM would get of the vCPU."""
+    vcpu = _create_vcpu(options)
+    try:
+        ids = vcpu.get_reg_list()
+    except KvmError as error:
+        raise UsageError(f"KVM_GET_REG_LIST: {error.strerror}") from None
+    for reg_id in ids:
+        print(f"0x{reg_id:016x}  {regid.size_bytes(reg_id):4}  {regid.name(reg_id, vcpu.abi.sme_vls)}")
+    print(f"{len(ids)} registers", file=sys.stderr)
+    return 0
+
+
+def _create_vcpu(options: argparse.Namespace) -> Vcpu:
+    """The finalized vCPU that the options describe."""
+    has_sme = options.abi.sme_feature is not None and options.abi.sme_feature < options.abi.max_features
+    sme = options.sme if options.sme is not None else frozenset({1, 2, 4} if has_sme else ())
+    try:
+        host = Host(abi=options.abi, sve_vqs=options.sve, sme_vqs=sme, sme2=options.sme2, fa64=options.fa64)
+        features = {Feature.SVE} if options.sve else set()
+        vcpu = host.create_vm().create_vcpu(0)
+        vcpu.init(features | {Feature.SME} if sme else features)
+        if options.svcr:
+            vcpu.set_one_reg(regid.SVCR, options.svcr.to_bytes(8, "little"))
+        if options.sve or sme:
+            vcpu.finalize(Feature.VEC)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    except KvmError as error:
+        raise UsageError(
+            f"{options.abi.name} has no such vCPU: {errno.errorcode[error.args[0]]}, {error.strerror}"
+        ) from None
+    return vcpu
+
+
+def convert(options: argparse.Namespace) -> int:
+    """The states of one file are in another, at another vector length."""
+    state_bytes = layout.sve_state_bytes(options.from_vq)
+    try:
+        with options.file.open("rb") as source, whole_file(options.out) as partial, partial.open("wb") as out:
+            for states in _chunks(source, state_bytes):
+                out.write(rewrite(states, options.to_vq, options.from_vq).tobytes())
+    except ValueError:
+        raise UsageError(
+            f"{options.file}: not a number of whole states of vq {options.from_vq}, {state_bytes} bytes each"
+        ) from None
+    except OSError as error:
+        path = options.file if error.filename == str(options.file) else options.out
+        raise UsageError(f"{path}: {error.strerror}") from None
+    return 0
+
+
+def _chunks(source: IO[bytes], state_bytes: int) -> Iterator[NDArray[np.uint8]]:
+    """The states of a file, some thousand at a time; ValueError where it has none or ends within one."""
+    import numpy as np
+
+    yield np.frombuffer(source.read(state_bytes), np.uint8).reshape(1, state_bytes)
+    while chunk := source.read(CONVERTED_AT_ONCE * state_bytes):
+        yield np.frombuffer(chunk, np.uint8).reshape(-1, state_bytes)

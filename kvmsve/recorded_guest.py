@@ -1,0 +1,146 @@
+"""A guest whose every act is appended to a list of steps, as a recorded run has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .guest import Guest
+from .schema import Op
+from .steps import CONTROL_REGS
+
+
+class RecordedGuest:
+    """A Guest that is recorded: an instruction that is UNDEFINED leaves no step, as it has no effect."""
+
+    def __init__(self, guest: Guest, steps: list[Op]) -> None:
+        self._guest = guest
+        self._steps = steps
+        self.z = RecordedBank(guest, steps, "z")
+        self.p = RecordedBank(guest, steps, "p")
+        self.v = RecordedBank(guest, steps, "v")
+        self.za = RecordedZa(guest, steps)
+
+    def smstart(self, *, sm: bool | None = None, za: bool | None = None) -> None:
+        """As Guest.smstart."""
+        self._switch("smstart", sm, za)
+
+    def smstop(self, *, sm: bool | None = None, za: bool | None = None) -> None:
+        """As Guest.smstop."""
+        self._switch("smstop", sm, za)
+
+    def _switch(self, instruction: str, sm: bool | None, za: bool | None) -> None:
+        getattr(self._guest, instruction)(sm=sm, za=za)
+        both = sm is None and za is None
+        self._steps += [{instruction: mode} for mode, on in (("sm", sm), ("za", za)) if on or both]
+
+    def narrow(self, vl: int) -> None:
+        """As Guest.narrow."""
+        self._guest.narrow(vl)
+        self._steps.append({"narrow": vl})
+
+    @property
+    def vl(self) -> int:
+        """As Guest.vl."""
+        vl = self._guest.vl
+        self._steps.append({"rdvl": vl})
+        return vl
+
+    @property
+    def svl(self) -> int:
+        """As Guest.svl; recorded as a read of SVCR, the format has no RDSVL."""
+        self._steps.append({"mrs": "svcr", "value": f"{self._guest.svcr:x}"})
+        return self._guest.svl
+
+    @property
+    def tpidr2(self) -> int:
+        """As Guest.tpidr2."""
+        self._steps.append({"mrs": "tpidr2", "value": f"{self._guest.tpidr2:x}"})
+        return self._guest.tpidr2
+
+    @property
+    def ffr(self) -> bytes:
+        """As Guest.ffr."""
+        data = self._guest.ffr
+        self._steps.append({"read": "ffr", "vl": self._guest.vl, "data": data.hex()})
+        return data
+
+    @ffr.setter
+    def ffr(self, data: Any) -> None:
+        self._guest.ffr = data
+        self._steps.append({"write": "ffr", "vl": self._guest.vl, "data": self._guest.ffr.hex()})
+
+    @property
+    def zt0(self) -> bytes:
+        """As Guest.zt0."""
+        data = self._guest.zt0
+        self._steps.append({"read": "zt0", "data": data.hex()})
+        return data
+
+    @zt0.setter
+    def zt0(self, data: Any) -> None:
+        self._guest.zt0 = data
+        self._steps.append({"write": "zt0", "data": self._guest.zt0.hex()})
+
+
+def _control(name: str) -> property:
+    """A control register: `mrs` when read, `msr` when written."""
+
+    def read(self: RecordedGuest) -> int:
+        value = int(getattr(self._guest, name))
+        self._steps.append({"mrs": name, "value": f"{value:x}"})
+        return value
+
+    def write(self: RecordedGuest, value: int) -> None:
+        setattr(self._guest, name, value)
+        self._steps.append({"msr": name, "value": f"{value & (1 << 64) - 1:x}"})
+
+    return property(read, write, doc=f"As Guest.{name}.")
+
+
+for _name in CONTROL_REGS:
+    setattr(RecordedGuest, _name, _control(_name))
+
+
+class RecordedBank:
+    """A bank of Z, P or V registers that is recorded."""
+
+    def __init__(self, guest: Guest, steps: list[Op], name: str) -> None:
+        self._guest = guest
+        self._steps = steps
+        self._name = name
+
+    def __getitem__(self, n: int) -> bytes:
+        data: bytes = getattr(self._guest, self._name)[n]
+        self._append("read", n, data)
+        return data
+
+    def __setitem__(self, n: int, data: Any) -> None:
+        bank = getattr(self._guest, self._name)
+        bank[n] = data
+        self._append("write", n, bank[n])
+
+    def _append(self, access: str, n: int, data: bytes) -> None:
+        length = {} if self._name == "v" else {"vl": self._guest.vl}
+        self._steps.append({access: f"{self._name}{n}", **length, "data": data.hex()})
+
+
+class RecordedZa:
+    """The rows of ZA; the format has only all of them at once."""
+
+    def __init__(self, guest: Guest, steps: list[Op]) -> None:
+        self._guest = guest
+        self._steps = steps
+
+    def __getitem__(self, row: int) -> bytes:
+        data = self._guest.za[row]
+        self._append("read")
+        return data
+
+    def __setitem__(self, row: int, data: Any) -> None:
+        self._guest.za[row] = data
+        self._append("write")
+
+    def _append(self, access: str) -> None:
+        svl = self._guest.svl
+        rows = b"".join(self._guest.za[row] for row in range(svl))
+        self._steps.append({access: "za", "vl": svl, "data": rows.hex()})
