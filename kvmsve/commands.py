@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 from collections.abc import Iterator
 from importlib import resources
@@ -117,7 +116,7 @@ def _reading(vcpu: Vcpu, reg_id: int) -> str:
     try:
         value = vcpu.get_one_reg(reg_id)
     except KvmError as error:
-        return f"{errno.errorcode[error.args[0]]}: {error.strerror}"
+        return str(error)
     except HostOops as oops:
         return f"the host crashes: {oops}"
     return f"readable: 0x{int.from_bytes(value, 'little'):x}" if len(value) <= 8 else "readable"
@@ -152,9 +151,7 @@ def _create_vcpu(options: argparse.Namespace) -> Vcpu:
     except ValueError as error:
         raise UsageError(str(error)) from None
     except KvmError as error:
-        raise UsageError(
-            f"{options.abi.name} has no such vCPU: {errno.errorcode[error.args[0]]}, {error.strerror}"
-        ) from None
+        raise UsageError(f"{options.abi.name} has no such vCPU: {error.symbol}, {error.strerror}") from None
     return vcpu
 
 

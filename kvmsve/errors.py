@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import errorcode
+
 
 class KvmError(OSError):
     """An ioctl was refused: `errno` tells how, the message tells by which rule.
@@ -12,6 +14,14 @@ class KvmError(OSError):
     def __init__(self, errno: int, rule: str, n: int | None = None) -> None:
         super().__init__(errno, rule)
         self.n = n
+
+    @property
+    def symbol(self) -> str:
+        """The errno's name, as ENOENT."""
+        return errorcode[self.args[0]]
+
+    def __str__(self) -> str:
+        return f"{self.symbol}: {self.strerror}"
 
 
 class HostOops(Exception):

@@ -66,7 +66,7 @@ class Recorder:
         except KvmError as error:
             if op["op"] == "reg_list":
                 op["n_out"] = op["n_in"] if error.n is None else error.n
-            self.write({**op, "ret": -1, "errno": errno.errorcode[error.args[0]]})
+            self.write({**op, "ret": -1, "errno": error.symbol})
             raise
         self.write({**op, "ret": 0})
         return result
@@ -200,7 +200,7 @@ class RecordedVcpu:
         try:
             run = self._vcpu.run()
         except KvmError as error:
-            self._recorder.write(self._op("run", ret=-1, errno=errno.errorcode[error.args[0]]))
+            self._recorder.write(self._op("run", ret=-1, errno=error.symbol))
             raise
         op = self._op("run", ret=0, guest=[])
         self._recorder.hold(op)

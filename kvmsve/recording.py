@@ -184,9 +184,9 @@ class Writer:
 def write_recording(path: str | os.PathLike[str], host: Host, source: str) -> Iterator[Writer]:
     """A Writer whose file is there, complete, when the block ends well; .xz packs it."""
     path = Path(path)
-    with whole_file(path) as partial:
-        with lzma.open(partial, "wb") if path.suffix == ".xz" else partial.open("wb") as file:
-            yield Writer(file, host, source)
+    opened = lzma.open if path.suffix == ".xz" else open
+    with whole_file(path) as partial, opened(partial, "wb") as file:
+        yield Writer(file, host, source)
 
 
 def _unpacked(file: BufferedReader) -> IO[bytes]:

@@ -6,7 +6,6 @@ Return values, errnos and bytes are compared exactly, but for what a recording i
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 
 from . import regid, reglist
@@ -55,7 +54,7 @@ class Replay:
         try:
             act(op)
         except KvmError as error:
-            actual = errno.errorcode[error.args[0]]
+            actual = error.symbol
             if actual != expected:
                 raise Difference(f"expected {expected}, actual {actual} ({error.strerror})") from None
             self._compare_refused(op, error)
