@@ -23,7 +23,7 @@ void kvmsve_fpsimd_to_sve(uint8_t *sve, unsigned vq,
 
 	memset(sve, 0, state_bytes(vq));
 	for (unsigned n = 0; n < NUM_ZREGS; n++)
-		copy_vreg(sve + n * zreg_bytes(vq), vregs + n * VREG_BYTES, swap);
+		copy_vreg(sve + zreg_offset(vq, n), vregs + n * VREG_BYTES, swap);
 }
 
 void kvmsve_sve_to_fpsimd(uint8_t *vregs, const uint8_t *sve, unsigned vq,
@@ -32,5 +32,5 @@ void kvmsve_sve_to_fpsimd(uint8_t *vregs, const uint8_t *sve, unsigned vq,
 	assert(vq >= VQ_MIN && vq <= VQ_MAX);
 
 	for (unsigned n = 0; n < NUM_ZREGS; n++)
-		copy_vreg(vregs + n * VREG_BYTES, sve + n * zreg_bytes(vq), swap);
+		copy_vreg(vregs + n * VREG_BYTES, sve + zreg_offset(vq, n), swap);
 }

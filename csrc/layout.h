@@ -20,6 +20,16 @@ static inline size_t zregs_bytes(unsigned vq)
 	return NUM_ZREGS * zreg_bytes(vq);
 }
 
+static inline size_t zreg_offset(unsigned vq, unsigned n)
+{
+	return n * zreg_bytes(vq);
+}
+
+static inline size_t preg_offset(unsigned vq, unsigned n)
+{
+	return zregs_bytes(vq) + n * preg_bytes(vq);
+}
+
 static inline size_t state_bytes(unsigned vq)
 {
 	return zregs_bytes(vq) + NUM_PREGS * preg_bytes(vq);

@@ -1,34 +1,99 @@
-/* Z, P and FFR from one vector length to another (vcpu_rewrite_sve()). */
+/*
+ * Z, P and FFR from one vector length to another (vcpu_rewrite_sve()).
+ *
+ * Bytes move in chunks of 32: two quadwords of a Z register, or one P register
+ * and what lies below it.  That is why P registers go first and downwards:
+ * what a chunk spoils is written later.
+ */
 #include <assert.h>
 #include <string.h>
 
 #include "kvmsve.h"
 #include "layout.h"
 
-/* count registers of src_bytes each, resized to dst_bytes each */
-static void resize_regs(uint8_t *restrict dst, size_t dst_bytes,
-			const uint8_t *restrict src, size_t src_bytes,
-			unsigned count)
-{
-	const size_t kept = dst_bytes < src_bytes ? dst_bytes : src_bytes;
+enum { CHUNK_BYTES = 32 };	/* the largest P register */
 
-	for (unsigned n = 0; n < count; n++) {
-		memcpy(dst, src, kept);
-		memset(dst + kept, 0, dst_bytes - kept);
-		dst += dst_bytes;
-		src += src_bytes;
+/* On x86-64 the loader picks the code for the CPU; elsewhere there is one. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__)
+#define CHOSEN_AT_LOAD __attribute__((target_clones("avx2", "default")))
+#else
+#define CHOSEN_AT_LOAD
+#endif
+
+/* Words, because compilers join those to the widest vectors that there are. */
+static inline void copy_chunk(uint8_t *dst, const uint8_t *src)
+{
+	uint64_t words[CHUNK_BYTES / 8];
+
+	for (size_t i = 0; i < CHUNK_BYTES / 8; i++)
+		memcpy(&words[i], src + 8 * i, 8);
+	for (size_t i = 0; i < CHUNK_BYTES / 8; i++)
+		memcpy(dst + 8 * i, &words[i], 8);
+}
+
+static inline void zero_chunk(uint8_t *dst)
+{
+	const uint64_t zero = 0;
+
+	for (size_t i = 0; i < CHUNK_BYTES / 8; i++)
+		memcpy(dst + 8 * i, &zero, 8);
+}
+
+/* Loops over quadwords have a constant bound, so that compilers unroll them. */
+static inline void copy_quads(uint8_t *dst, const uint8_t *src, unsigned count)
+{
+	for (unsigned q = 0; q < VQ_MAX; q += 2)
+		if (q + 2 <= count)
+			copy_chunk(dst + zreg_bytes(q), src + zreg_bytes(q));
+	if (count % 2)
+		memcpy(dst + zreg_bytes(count - 1), src + zreg_bytes(count - 1),
+		       zreg_bytes(1));
+}
+
+static inline void zero_quads(uint8_t *dst, unsigned count)
+{
+	if (count % 2) {
+		memset(dst, 0, zreg_bytes(1));
+		dst += zreg_bytes(1);
+	}
+	for (unsigned q = 0; q < VQ_MAX; q += 2)
+		if (q + 2 <= count)
+			zero_chunk(dst + zreg_bytes(q));
+}
+
+/* Each register keeps its kept_vq low quadwords, zeroes follow. */
+static inline void resize_regs(uint8_t *dst, unsigned dst_vq,
+			       const uint8_t *src, unsigned src_vq,
+			       unsigned kept_vq)
+{
+	for (unsigned n = NUM_PREGS; n-- > 0; ) {
+		const size_t kept = preg_bytes(kept_vq);
+
+		if (dst_vq > kept_vq)
+			zero_chunk(dst + preg_offset(dst_vq, n + 1) - CHUNK_BYTES);
+		copy_chunk(dst + preg_offset(dst_vq, n) + kept - CHUNK_BYTES,
+			   src + preg_offset(src_vq, n) + kept - CHUNK_BYTES);
+	}
+	for (unsigned n = 0; n < NUM_ZREGS; n++) {
+		uint8_t *zreg = dst + zreg_offset(dst_vq, n);
+
+		copy_quads(zreg, src + zreg_offset(src_vq, n), kept_vq);
+		zero_quads(zreg + zreg_bytes(kept_vq), dst_vq - kept_vq);
 	}
 }
 
+CHOSEN_AT_LOAD
 void kvmsve_rewrite(uint8_t *dst, unsigned dst_vq,
 		    const uint8_t *src, unsigned src_vq)
 {
 	assert(dst_vq >= VQ_MIN && dst_vq <= VQ_MAX);
 	assert(src_vq >= VQ_MIN && src_vq <= VQ_MAX);
 
-	resize_regs(dst, zreg_bytes(dst_vq), src, zreg_bytes(src_vq), NUM_ZREGS);
-	resize_regs(dst + zregs_bytes(dst_vq), preg_bytes(dst_vq),
-		    src + zregs_bytes(src_vq), preg_bytes(src_vq), NUM_PREGS);
+	/* Two calls: narrowing is compiled without the zeroing. */
+	if (dst_vq > src_vq)
+		resize_regs(dst, dst_vq, src, src_vq, src_vq);
+	else
+		resize_regs(dst, dst_vq, src, src_vq, dst_vq);
 }
 
 void kvmsve_rewrite_many(uint8_t *dst, ptrdiff_t dst_stride, unsigned dst_vq,

@@ -6,8 +6,8 @@ The only importer of the C module. Every buffer is allocated once; a conversion 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from functools import partial
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from . import layout
@@ -40,7 +40,10 @@ class RegFile:
     `sme_state` are empty until `allocate`. On a big-endian host (`swap`) V lies byte-reversed beside Z.
     """
 
-    __slots__ = ("_spare", "_vregs_pointer", "kvm_regs", "max_vq", "sme_state", "sve_state", "swap", "sysregs")
+    __slots__ = (
+        "_spare", "_vregs_pointer", "failing_allocations", "kvm_regs", "max_vq", "sme_state", "sve_state", "swap",
+        "sysregs",
+    )  # fmt: skip
 
     def __init__(self, swap: bool = False) -> None:
         self.swap = swap
@@ -48,6 +51,7 @@ class RegFile:
         self.kvm_regs = Buffer(layout.KVM_REGS_BYTES)
         self._vregs_pointer = self.kvm_regs.pointer + layout.VREGS_OFFSET
         self.max_vq = 0
+        self.failing_allocations = 0
         self.sve_state = Buffer(0)
         self._spare = Buffer(0)
         self.sme_state = Buffer(0)
@@ -59,11 +63,21 @@ class RegFile:
         self._spare = Buffer(layout.sve_state_bytes(max_vq))
         self.sme_state = Buffer(sme_state_bytes)
 
+    def allocation_fails(self) -> bool:
+        """The kernel's next allocation is one that was made to fail; it is used up."""
+        if not self.failing_allocations:
+            return False
+        self.failing_allocations -= 1
+        return True
+
     def rewrite(self, dst_vq: int, src_vq: int) -> None:
         """sve_state is laid out for dst_vq instead of src_vq, and zero from 546 * dst_vq on.
 
+        If the kernel's allocation fails, nothing happens, and nobody is told (rfc-v2.md Q13).
         Source: arch/arm64/kvm/fpsimd.c, vcpu_rewrite_sve().
         """
+        if self.allocation_fails():
+            return
         old, new = self.sve_state, self._spare
         lib.kvmsve_rewrite(new.pointer, dst_vq, old.pointer, src_vq)
         used = layout.sve_state_bytes(dst_vq)
@@ -82,6 +96,10 @@ class RegFile:
         if not self.sve_state.size:
             raise HostOops("KVM_RUN converts from an sve_state that was never allocated (rfc-v2.md Q6)")
         lib.kvmsve_sve_to_fpsimd(self._vregs_pointer, self.sve_state.pointer, self.max_vq, self.swap)
+
+    def clear_vregs(self) -> None:
+        """V holds zeroes."""
+        self.kvm_regs.view[layout.VREGS_OFFSET : layout.FPSR_OFFSET] = bytes(layout.VREGS_BYTES)
 
     def load_vregs(self) -> bytearray:
         """The 512 bytes of V as a CPU would load them: little-endian registers."""
@@ -148,11 +166,18 @@ def rewrite(
             raise ValueError("out must be writeable")
         if np.shares_memory(out, states):
             raise ValueError("out must not overlap states")
-    if out.size:
-        with ThreadPoolExecutor(threads) as pool:
-            jobs = [pool.submit(_rewrite_rows, *rows, dst_vq, src_vq) for rows in _row_blocks(out, states, threads)]
-            for job in jobs:
-                job.result()
+        if _states_overlap(out):
+            raise ValueError("the states of out must not overlap one another")
+    share = partial(_rewrite_share, out, states, dst_vq, src_vq, threads)
+    if threads == 1:
+        share(0)
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(threads - 1) as pool:
+            others = pool.map(share, range(1, threads))
+            share(0)
+            list(others)
     return out
 
 
@@ -168,10 +193,33 @@ def _expect_states(array: NDArray[np.uint8], what: str, shape: tuple[Any, ...]) 
         raise ValueError(f"the bytes of one state of {what} must be adjacent; pass numpy.ascontiguousarray({what})")
 
 
+def _states_overlap(array: NDArray[np.uint8]) -> bool:
+    """Whether, from the innermost axis outwards, a step is shorter than what it steps over."""
+    span = array.shape[-1]
+    steps = zip(map(abs, array.strides[:-1]), array.shape[:-1], strict=True)
+    for stride, count in sorted(step for step in steps if step[1] > 1):
+        if stride < span:
+            return True
+        span += stride * (count - 1)
+    return False
+
+
+def _rewrite_share(
+    dst: NDArray[np.uint8], src: NDArray[np.uint8], dst_vq: int, src_vq: int, threads: int, thread: int
+) -> None:
+    """One thread's blocks of the rows; C runs without the GIL."""
+    for to, source in islice(_row_blocks(dst, src, threads), thread, None, threads):
+        lib.kvmsve_rewrite_many(
+            _pointer(to), to.strides[0], dst_vq, _pointer(source), source.strides[0], src_vq, len(to)
+        )
+
+
 def _row_blocks(
     dst: NDArray[np.uint8], src: NDArray[np.uint8], blocks: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Pairs of two-dimensional views that together cover dst and src, at least `blocks` if there are so many rows."""
+    if not dst.size:
+        return
     try:
         dst_rows = dst.reshape(-1, dst.shape[-1], copy=False)
         src_rows = src.reshape(-1, src.shape[-1], copy=False)
@@ -186,7 +234,5 @@ def _row_blocks(
             yield dst_rows[start:stop], src_rows[start:stop]
 
 
-def _rewrite_rows(dst: NDArray[np.uint8], src: NDArray[np.uint8], dst_vq: int, src_vq: int) -> None:
-    to = ffi.cast("uint8_t *", dst.__array_interface__["data"][0])
-    source = ffi.cast("uint8_t *", src.__array_interface__["data"][0])
-    lib.kvmsve_rewrite_many(to, dst.strides[0], dst_vq, source, src.strides[0], src_vq, len(dst))
+def _pointer(rows: NDArray[np.uint8]) -> Any:
+    return ffi.cast("uint8_t *", rows.__array_interface__["data"][0])

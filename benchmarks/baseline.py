@@ -1,0 +1,43 @@
+"""baseline.c, compiled when the benchmarks start, with the flags that kvmsve's own C is compiled with."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cffi
+
+from kvmsve import regfile
+
+HERE = Path(__file__).parent
+
+
+def _flags() -> list[str]:
+    pyproject = tomllib.loads((HERE.parent / "pyproject.toml").read_text())
+    (extension,) = pyproject["tool"]["setuptools"]["ext-modules"]
+    return extension["extra-compile-args"]
+
+
+def _compiled() -> Any:
+    source = (HERE / "baseline.c").read_text()
+    builder = cffi.FFI()
+    builder.cdef(re.search(r"/\* cffi: begin \*/(.*)/\* cffi: end \*/", source, re.DOTALL)[1])
+    builder.set_source("_baseline", source, extra_compile_args=_flags())
+    with TemporaryDirectory() as folder:
+        spec = spec_from_file_location("_baseline", builder.compile(folder))
+        sys.modules["_baseline"] = module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module
+
+
+ffi, lib = (module := _compiled()).ffi, module.lib
+
+
+def of_kvmsve(name: str, kind: str) -> Any:
+    """One of kvmsve's C functions, as a pointer that baseline.c can call."""
+    return ffi.cast(kind, int(regfile.ffi.cast("uintptr_t", regfile.ffi.addressof(regfile.lib, name))))
