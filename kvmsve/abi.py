@@ -24,16 +24,60 @@ class UserFormat(Enum):
     VCPU_HAS_SME = "vCPUs with SME"
 
 
-@dataclass(frozen=True, slots=True)
-class ZaWindow:
-    """The IDs that the kernel takes for ZA rows, and whether a row can be reached through them.
+class ViewRule(Enum):
+    """At which length userspace sees Z, P and FFR, and when."""
 
-    The window has 16 * (streaming vq + vq_bias) rows, in unsigned arithmetic and modulo `row_modulus`.
+    LARGER = "at the larger of the two lengths, always"
+    BY_MODE = "at the length of the mode that SVCR.SM says"
+
+
+class SvcrWrite(Enum):
+    """What a SET of SVCR does."""
+
+    STORE = "stores any 64 bits, and nothing else"
+    FLUSH = "refuses RES0 bits; zeroes what SMSTART and SMSTOP would"
+
+
+class ZaGate(Enum):
+    """Whether ZA and ZT0 can be reached while SVCR.ZA is 0."""
+
+    UNREACHABLE = "never, EINVAL even with SVCR.ZA"
+    OPEN = "yes, what was last saved"
+    EINVAL_LAST = "no, EINVAL after all other checks"
+    EBUSY_FIRST = "no, EBUSY before FINALIZE is asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class Za:
+    """How IDs stand for rows of ZA.
+
+    The window has 16 * (streaming vq + vq_bias) rows, in unsigned arithmetic and modulo `window_modulus`; a row's
+    number is taken modulo `row_modulus`.
     """
 
-    vq_bias: int
-    reachable: bool
+    gate: ZaGate
+    vq_bias: int = 0
+    window_modulus: int = 8192
     row_modulus: int = 8192
+    get_writes: bool = False  # a GET copies the user's buffer into the row, and the buffer stays as it was
+
+
+class SmidrRule(Enum):
+    """What SMIDR_EL1 is to userspace."""
+
+    OOPS = "a read crashes the host, a write has no effect"
+    ZERO = "reads as zero, a write has no effect"
+    PER_VCPU = "a plain register of each vCPU with SME"
+    PER_VM = "an ID register of every VM, writable with KVM_CAP_ARM_WRITABLE_IMP_ID_REGS"
+    PER_SME_VM = "the same, of VMs with SME"
+
+
+class RegList(Enum):
+    """Which vector registers KVM_GET_REG_LIST names."""
+
+    SVE = "the SVE block of vCPUs with SVE; none of SME"
+    SME_STATIC = "also SME_VLS, all of ZA, and ZT0 with SME2; in streaming mode without SVE more than it names"
+    BY_SVCR = "what can be accessed now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +90,37 @@ class Abi:
     one_feature_set_per_vm: bool = True  # else only a vCPU's own earlier INIT binds it
     id_regs_writable: bool = True  # before the VM first runs; else only the present value is taken
 
+    el2_refuses_sve: bool = False
+    has_fpmr: bool = True  # FPMR, on a host that has it, and its field in ID_AA64PFR2_EL1
+
     sme_feature: int | None = None  # KVM_ARM_VCPU_SME
     sme_cap: int | None = None  # KVM_CAP_ARM_SME
     sme_vls: int | None = None  # the ID of the SME_VLS pseudo-register
     init_checks_host_sme: bool = True  # else INIT with SME succeeds on a host without, and the vCPU has none
     sme_without_sve: bool = True  # else a vCPU with SME alone cannot be finalized, nor its Z and P be reached
     reset_zeroes_sme_only: bool = True  # else a reset leaves sve_state of a vCPU without SVE as it was
+
     user_format: UserFormat = UserFormat.NEVER
-    za_window: ZaWindow | None = None
+    view: ViewRule = ViewRule.LARGER
+    zp_needs_sve: bool = False  # Z, P and FFR are not there without SVE, in no mode
+    ffr_needs_fa64: bool = False  # in streaming mode
+    svcr_write: SvcrWrite = SvcrWrite.STORE
+    za: Za | None = None
     zt0: int | None = None  # the ID of ZT0, where it has one that works
     zt0_allocation_bytes: int = 512  # ZT0 has 512 bits: the series counted them as bytes
-    smidr_get_oopses: bool = False  # SMIDR_EL1 is read 32 GiB past the VM
+    id_regs_gate: bool = False  # SME2 and FA64 as the vCPU's ID registers say, else as the host has them
+    zfr0_with_sme: bool = False  # ID_AA64ZFR0_EL1 is there without SVE
+    pfr1_sme_writable: bool = True
+    smidr: SmidrRule = SmidrRule.ZERO
+    reg_list: RegList = RegList.SVE
 
     @property
     def has_sme(self) -> bool:
         return self.sme_feature is not None
+
+
+def _sme_vls(low: int) -> int:
+    return regid.ARM64 | regid.U512 | regid.SME | low
 
 
 MAINLINE_6_1 = Abi(
@@ -69,6 +129,7 @@ MAINLINE_6_1 = Abi(
     max_features=7,
     one_feature_set_per_vm=False,
     id_regs_writable=False,
+    has_fpmr=False,
 )
 MAINLINE_6_12 = Abi(name="mainline-6.12", summary="Linux 6.12, SVE only", max_features=7)
 MAINLINE_7_3 = Abi(name="mainline-7.3", summary="Linux 7.3, SVE only", max_features=10)
@@ -77,15 +138,17 @@ RFC_V2_POSTED = Abi(
     name="rfc-v2-posted",
     summary="RFC v2 of the SME series as mailed: SME cannot be enabled",
     max_features=8,
+    el2_refuses_sve=True,
+    has_fpmr=False,
     sme_feature=8,
     sme_cap=231,
-    sme_vls=regid.ARM64 | regid.U512 | regid.SME | 0xFFFF,
+    sme_vls=_sme_vls(0xFFFF),
     init_checks_host_sme=False,
     sme_without_sve=False,
     reset_zeroes_sme_only=False,
     user_format=UserFormat.HOST_HAS_SME,
-    za_window=ZaWindow(vq_bias=-1, reachable=False),
-    smidr_get_oopses=True,
+    za=Za(ZaGate.UNREACHABLE, vq_bias=-1),
+    smidr=SmidrRule.OOPS,
 )
 RFC_V2_R1 = replace(
     RFC_V2_POSTED,
@@ -106,15 +169,71 @@ RFC_V2 = replace(
     summary="RFC v2 as it was meant (R1 to R5): also ZA and ZT0, and a reset that clears everything",
     init_checks_host_sme=True,
     reset_zeroes_sme_only=True,
-    za_window=ZaWindow(vq_bias=0, reachable=True),
+    za=Za(ZaGate.OPEN),
     zt0=regid.ZT0,
-    smidr_get_oopses=False,
+    smidr=SmidrRule.ZERO,
 )
+
+V3 = Abi(
+    name="v3",
+    summary="20 Dec 2024: the view follows SVCR.SM; a SET of SVCR is a plain store; ZA is read into",
+    max_features=9,
+    sme_feature=8,
+    sme_cap=239,
+    sme_vls=_sme_vls(0xFFFF),
+    view=ViewRule.BY_MODE,
+    zp_needs_sve=True,
+    za=Za(ZaGate.EINVAL_LAST, vq_bias=-1, row_modulus=32, get_writes=True),
+    id_regs_gate=True,
+    pfr1_sme_writable=False,
+    smidr=SmidrRule.PER_VCPU,
+)
+V4 = replace(
+    V3, name="v4", summary="14 Feb 2025: as v3, and ID_AA64PFR1_EL1.SME can be lowered", pfr1_sme_writable=True
+)
+V5 = replace(
+    V4,
+    name="v5",
+    summary="17 Apr 2025: a SET of SVCR flushes what SMSTART and SMSTOP would",
+    max_features=10,
+    sme_feature=9,
+    sme_cap=240,
+    svcr_write=SvcrWrite.FLUSH,
+)
+V6 = replace(V5, name="v6", summary="25 Jun 2025: as v5", sme_cap=243)
+V7 = replace(V6, name="v7", summary="22 Aug 2025: SMIDR_EL1 belongs to the VM", sme_cap=244, smidr=SmidrRule.PER_VM)
+V8 = replace(V7, name="v8", summary="2 Sep 2025: as v7")
+V9 = replace(V8, name="v9", summary="23 Dec 2025: SME_VLS has another ID", sme_cap=247, sme_vls=_sme_vls(0xFFFE))
+V10 = replace(
+    V9,
+    name="v10",
+    summary="6 Mar 2026: ZA and ZT0 work and are listed; Z and P work without SVE; FFR needs FA64",
+    sme_cap=248,
+    zp_needs_sve=False,
+    ffr_needs_fa64=True,
+    za=Za(ZaGate.EBUSY_FIRST, row_modulus=32),
+    zt0=regid.ZT0,
+    reg_list=RegList.SME_STATIC,
+)
+V11 = replace(
+    V10,
+    name="v11",
+    summary="9 Jul 2026: the register list follows SVCR; ZA rows have 8-bit numbers",
+    sme_cap=None,
+    za=Za(ZaGate.EBUSY_FIRST, window_modulus=256, row_modulus=256),
+    zt0_allocation_bytes=64,
+    zfr0_with_sme=True,
+    smidr=SmidrRule.PER_SME_VM,
+    reg_list=RegList.BY_SVCR,
+)
+V12 = replace(V11, name="v12", summary="9 Jul 2026: v11 sent again")
+NEXT = V12
 
 REVISIONS: dict[str, Abi] = {
     revision.name: revision
     for revision in (
-        RFC_V2, RFC_V2_R123, RFC_V2_R1, RFC_V2_POSTED, MAINLINE_6_1, MAINLINE_6_12, MAINLINE_7_3,
+        RFC_V2, RFC_V2_R123, RFC_V2_R1, RFC_V2_POSTED, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12,
+        MAINLINE_6_1, MAINLINE_6_12, MAINLINE_7_3,
     )
 }  # fmt: skip
 

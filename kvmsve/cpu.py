@@ -21,6 +21,7 @@ class CpuFeatures(NamedTuple):
     sme_vqs: frozenset[int]
     sme2: bool
     fa64: bool
+    fpmr: bool = False
 
 
 class CpuRegs:
@@ -57,7 +58,7 @@ class CpuRegs:
         else:
             self.vectors = bytearray(regs.sve_state.view[: layout.sve_state_bytes(self.vq)])
             self._drop_unusable_ffr()
-        self.za = bytearray(regs.sme_state.view[:])
+        self.za = bytearray(regs.sme_state.view if self.svcr & SVCR_ZA else 0)
         self.loaded = True
         self._ownership.state = FpState.GUEST_OWNED
 
@@ -73,25 +74,26 @@ class CpuRegs:
             regs.sysregs[regid.SMCR_EL1] = self.smcr
             regs.sysregs[regid.SVCR] = self.svcr
         if self.svcr & SVCR_ZA:
-            regs.sme_state.view[:] = bytes(self.za)
+            regs.sme_state.view[:] = self.za
         if self.vq == FPSIMD:
             regs.store_vregs(self.vectors)
         else:
             self._drop_unusable_ffr()
-            regs.sve_state.view[: len(self.vectors)] = bytes(self.vectors)
+            regs.sve_state.view[: len(self.vectors)] = self.vectors
 
     def set_svcr(self, value: int) -> None:
         """SVCR is `value`, with the effects of SMSTART and SMSTOP.
 
-        A change of SM zeroes Z, P and FFR and sets FPSR to 0x0800009f; ZA going on zeroes ZA and ZT0.
+        A change of SM zeroes Z, P, FFR and FPMR and sets FPSR to 0x0800009f; ZA going on zeroes ZA and ZT0.
         """
         changed = self.svcr ^ value
         self.svcr = value & (SVCR_SM | SVCR_ZA)
         if changed & SVCR_SM:
             self.vectors = bytearray(layout.sve_state_bytes(self.vq) or layout.VREGS_BYTES)
             self.fpsr = layout.FPSR_AFTER_MODE_SWITCH
+            self._regs.sysregs[regid.FPMR] = 0
         if changed & value & SVCR_ZA:
-            self.za = bytearray(len(self.za))
+            self.za = bytearray(self._regs.sme_state.size)
 
     @property
     def vq(self) -> int:

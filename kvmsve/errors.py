@@ -24,6 +24,12 @@ class KvmError(OSError):
         return f"{self.symbol}: {self.strerror}"
 
 
+def check_number(what: str, number: int, start: int, stop: int) -> None:
+    """The number is one that its C type can hold; ValueError otherwise."""
+    if not start <= number < stop:
+        raise ValueError(f"{what} is a number from {start} to {stop - 1}, not {number}")
+
+
 class HostOops(Exception):
     """The kernel as posted would have crashed here; nothing after this has a meaning."""
 

@@ -44,8 +44,10 @@ class Guest:
     trap: a guest here has enabled what it uses.
     """
 
-    def __init__(self, regs: RegFile, ownership: Ownership, features: CpuFeatures) -> None:
+    def __init__(self, regs: RegFile, ownership: Ownership, features: CpuFeatures, smidr: int | None) -> None:
+        """`smidr`: what SMIDR_EL1 reads as, None where it is UNDEFINED."""
         self._cpu = CpuRegs(regs, ownership, features)
+        self._smidr = smidr
         self._sysregs = regs.sysregs
         self._over = False
         self.z = Bank(self._read_z, self._write_z)
@@ -118,6 +120,31 @@ class Guest:
         """TPIDR2_EL0."""
         self._sme_cpu("TPIDR2_EL0")
         return self._sysregs[regid.TPIDR2_EL0]
+
+    @property
+    def fpmr(self) -> int:
+        """FPMR, of a CPU that has it."""
+        _need(self._cpu.features.fpmr, "FPMR")
+        self._used_cpu()
+        return self._sysregs[regid.FPMR]
+
+    @fpmr.setter
+    def fpmr(self, value: int) -> None:
+        _need(self._cpu.features.fpmr, "FPMR")
+        self._used_cpu()
+        self._sysregs[regid.FPMR] = value & U64
+
+    @property
+    def smidr(self) -> int:
+        """SMIDR_EL1."""
+        self._used_cpu() if self._smidr is not None else _need(False, "SMIDR_EL1")
+        return self._smidr or 0
+
+    @property
+    def smpri(self) -> int:
+        """SMPRI_EL1: RES0 for a guest."""
+        self._sme_cpu("SMPRI_EL1")
+        return 0
 
     @property
     def vl(self) -> int:

@@ -9,27 +9,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from . import layout, regid
-from .abi import Abi
+from .abi import Abi, ZaGate
 from .errors import KvmError
-
-
-class VectorLengths(NamedTuple):
-    """The maximum lengths of one vCPU in quadwords; 0 for a feature that it does not have."""
-
-    sve_vq: int = 0
-    sme_vq: int = 0
-
-    @property
-    def has_vec(self) -> bool:
-        return bool(self.sve_vq or self.sme_vq)
-
-    @property
-    def max_vq(self) -> int:
-        """The length at which userspace sees Z, P and FFR in RFC v2 (vcpu_max_vq())."""
-        return max(self.sve_vq, self.sme_vq)
+from .views import VectorLengths, View
 
 
 class Store(Enum):
@@ -55,36 +40,41 @@ def check_arm64(reg_id: int) -> None:
         raise KvmError(errno.EINVAL, f"0x{reg_id:016x} is no arm64 register ID: bits 63:56 not 0x60 or 51:32 not 0")
 
 
-def sve_reg_to_region(reg_id: int, abi: Abi, lengths: VectorLengths, finalized: bool) -> Region:
-    """Z, P or FFR at the larger of the vCPU's two lengths.
+def sve_reg_to_region(reg_id: int, view: View, finalized: bool) -> Region:
+    """Z, P or FFR at the length of the view.
 
-    Errors in order: EINVAL outside the Z and P windows (so for any other size), ENOENT without vectors or with a slice,
-    EINVAL where the state's size cannot be told, EPERM before FINALIZE. Source: sve_reg_to_region(), get_sve_reg();
-    rfc-v2.md 3.1.
+    Errors in order: EINVAL outside the Z and P windows (so for any other size), ENOENT for what the view lacks or with
+    a slice, EINVAL where the state's size cannot be told, EPERM before FINALIZE. Source: sve_reg_to_region(),
+    get_sve_reg(); rfc-v2.md 3.1, abi-revisions.md 6.5.
     """
     name = regid.name(reg_id)
     is_zreg = regid.ZREG_BASE <= reg_id <= regid.ZREG_MAX
     if not is_zreg and not regid.PREG_BASE <= reg_id <= regid.PREG_MAX:
         raise KvmError(errno.EINVAL, f"{name}: no Z, P or FFR has this number and size")
-    if not lengths.has_vec:
-        raise KvmError(errno.ENOENT, f"{name}: the vCPU has neither SVE nor SME")
+    if not view.has_zp:
+        raise KvmError(errno.ENOENT, f"{name}: the vCPU has no Z, P and FFR (without SVE, or outside streaming mode)")
     if regid.slice_of(reg_id):
         raise KvmError(errno.ENOENT, f"{name}: only slice 0 exists")
-    if not lengths.sve_vq and not abi.sme_without_sve:
-        raise KvmError(errno.EINVAL, f"{name}: {abi.name} sizes the state by the SVE length, which is not valid")
+    if reg_id >= regid.FFR_ID and not is_zreg and not view.has_ffr:
+        raise KvmError(errno.ENOENT, f"{name}: there is no FFR in this mode")
+    if not view.has_valid_size:
+        raise KvmError(errno.EINVAL, f"{name}: the state is sized by the SVE length, which is not valid")
     if not finalized:
         raise KvmError(errno.EPERM, f"{name}: the vCPU's vectors are not finalized")
-    vq, number = lengths.max_vq, regid.number_of(reg_id)
+    vq, number = view.vq, regid.number_of(reg_id)
     if is_zreg:
         return _padded(reg_id, Store.SVE_STATE, layout.zreg_offset(vq, number), layout.zreg_bytes(vq))
     return _padded(reg_id, Store.SVE_STATE, layout.preg_offset(vq, number), layout.preg_bytes(vq))
 
 
-def sme_reg_to_region(reg_id: int, abi: Abi, lengths: VectorLengths, has_sme2: bool, finalized: bool) -> Region:
+def sme_reg_to_region(
+    reg_id: int, abi: Abi, lengths: VectorLengths, *, has_sme2: bool, za_is_on: bool, finalized: bool
+) -> Region:
     """A row of ZA, or ZT0.
 
     Errors in order: EINVAL outside the window of ZA rows and ZT0, ENOENT without SME (for ZT0 SME2) or with a slice,
-    EINVAL where a revision cannot reach ZA, EPERM before FINALIZE. Source: sme_reg_to_region(); rfc-v2.md 3.4 and R5.
+    EINVAL where a revision cannot reach ZA, EPERM before FINALIZE; with SVCR.ZA off EBUSY before EPERM or EINVAL after
+    it, as the revision has it. Source: sme_reg_to_region(); rfc-v2.md 3.4 and R5.
     """
     name = regid.name(reg_id)
     if reg_id != abi.zt0 and not regid.ZA_BASE <= reg_id <= za_id_max(abi, lengths.sme_vq):
@@ -95,27 +85,27 @@ def sme_reg_to_region(reg_id: int, abi: Abi, lengths: VectorLengths, has_sme2: b
         raise KvmError(errno.ENOENT, f"{name}: the host has no SME2")
     if reg_id != abi.zt0 and regid.slice_of(reg_id):
         raise KvmError(errno.ENOENT, f"{name}: only slice 0 exists")
-    if abi.za_window is None or not abi.za_window.reachable:
+    if abi.za is None or abi.za.gate is ZaGate.UNREACHABLE:
         raise KvmError(errno.EINVAL, f"{name}: {abi.name} refuses every ZA row (rfc-v2.md Q23)")
+    if abi.za.gate is ZaGate.EBUSY_FIRST and not za_is_on:
+        raise KvmError(errno.EBUSY, f"{name}: SVCR.ZA is 0")
     if not finalized:
         raise KvmError(errno.EPERM, f"{name}: the vCPU's vectors are not finalized")
+    if abi.za.gate is ZaGate.EINVAL_LAST and not za_is_on:
+        raise KvmError(errno.EINVAL, f"{name}: SVCR.ZA is 0")
     if reg_id == abi.zt0:
         return Region(Store.SME_STATE, layout.za_bytes(lengths.sme_vq), layout.ZT0_BYTES, 0)
-    row_bytes = layout.zreg_bytes(lengths.sme_vq)
-    return _padded(reg_id, Store.SME_STATE, layout.za_row_offset(lengths.sme_vq, za_row(reg_id)), row_bytes)
-
-
-def za_row(reg_id: int) -> int:
-    """The number of the ZA row that an ID in the window names."""
-    return (reg_id & 0xFFFF) >> regid.NUM_SHIFT
+    row_vq = lengths.sme_vq + abi.za.vq_bias
+    row = ((reg_id & 0xFFFF) >> regid.NUM_SHIFT) % abi.za.row_modulus
+    return _padded(reg_id, Store.SME_STATE, layout.za_row_offset(row_vq, row), layout.zreg_bytes(row_vq))
 
 
 def za_id_max(abi: Abi, sme_vq: int) -> int:
     """The last ID of the window of ZA rows; without SME the row count wraps and nearly every ID is inside."""
-    if abi.za_window is None:
+    if abi.za is None:
         return regid.ZA_BASE - 1
-    rows = layout.VQ_BYTES * (sme_vq + abi.za_window.vq_bias)
-    return regid.za_row_id((rows - 1) % abi.za_window.row_modulus, regid.SLICE_MASK)
+    rows = layout.VQ_BYTES * (sme_vq + abi.za.vq_bias)
+    return regid.za_row_id((rows - 1) % abi.za.window_modulus, regid.SLICE_MASK)
 
 
 def _padded(reg_id: int, store: Store, koffset: int, maxlen: int) -> Region:
@@ -128,20 +118,20 @@ KVM_REGS_SLOTS = layout.KVM_REGS_BYTES // 4
 _VREG_SLOTS = range(0x54, 0xD4)
 
 
-def core_reg_to_region(reg_id: int, lengths: VectorLengths) -> Region:
-    """A field of struct kvm_regs; V only on a vCPU without vectors.
+def core_reg_to_region(reg_id: int, has_v: bool) -> Region:
+    """A field of struct kvm_regs; V only where the view has it.
 
-    Errors in order: ENOENT from the last slot on, EINVAL where no field starts, for V of a vCPU with SVE or SME, and
-    for another size than the field's. Source: core_reg_offset_from_id(), core_reg_size_from_offset(); rfc-v2.md 3.2.
+    Errors in order: ENOENT from the last slot on, EINVAL where no field starts, for V where Z is in its place, and for
+    another size than the field's. Source: core_reg_offset_from_id(), core_reg_size_from_offset(); rfc-v2.md 3.2.
     """
     slot = reg_id & 0xFFFF_FFFF & ~regid.CORE
-    if slot + regid.size_bytes(reg_id) // 4 >= KVM_REGS_SLOTS or slot >= KVM_REGS_SLOTS:
+    if slot + regid.size_bytes(reg_id) // 4 >= KVM_REGS_SLOTS:
         raise KvmError(errno.ENOENT, f"core slot 0x{slot:x}: past the end of struct kvm_regs")
     size = core_reg_size(slot)
     if size is None:
         raise KvmError(errno.EINVAL, f"core slot 0x{slot:x}: no register starts here")
-    if slot in _VREG_SLOTS and lengths.has_vec:
-        raise KvmError(errno.EINVAL, f"{regid.name(reg_id)}: V is reached through Z on a vCPU with SVE or SME")
+    if slot in _VREG_SLOTS and not has_v:
+        raise KvmError(errno.EINVAL, f"{regid.name(reg_id)}: V is reached through Z now")
     if size != regid.size_bytes(reg_id):
         raise KvmError(errno.EINVAL, f"core slot 0x{slot:x}: the register there has {size} bytes")
     return Region(Store.KVM_REGS, slot * 4, size, 0)
@@ -170,3 +160,8 @@ def check_vls(name: str, wanted: Iterable[int], host_vqs: frozenset[int]) -> int
     if wanted != {vq for vq in host_vqs if vq <= max_vq}:
         raise KvmError(errno.EINVAL, f"{name}: not every length of the host up to vq {max_vq}, and no other")
     return max_vq
+
+
+def fault(reg_id: int, needed: int, there: int) -> NoReturn:
+    """EFAULT: the user's buffer ends before the kernel is done with it."""
+    raise KvmError(errno.EFAULT, f"{regid.name(reg_id)}: the kernel accesses {needed} bytes of a buffer of {there}")

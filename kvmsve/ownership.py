@@ -10,8 +10,8 @@ from enum import Enum
 
 from . import layout, regid
 from .abi import UserFormat
-from .onereg import VectorLengths
 from .regfile import RegFile
+from .views import VectorLengths
 
 
 class FpState(Enum):

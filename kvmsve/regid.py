@@ -50,6 +50,7 @@ def sysreg_id(op0: int, op1: int, crn: int, crm: int, op2: int) -> int:
 
 ID_AA64PFR0_EL1 = sysreg_id(3, 0, 0, 4, 0)
 ID_AA64PFR1_EL1 = sysreg_id(3, 0, 0, 4, 1)
+ID_AA64PFR2_EL1 = sysreg_id(3, 0, 0, 4, 2)
 ID_AA64ZFR0_EL1 = sysreg_id(3, 0, 0, 4, 4)
 ID_AA64SMFR0_EL1 = sysreg_id(3, 0, 0, 4, 5)
 CPACR_EL1 = sysreg_id(3, 0, 1, 0, 2)
@@ -59,6 +60,10 @@ SMCR_EL1 = sysreg_id(3, 0, 1, 2, 6)
 SMIDR_EL1 = sysreg_id(3, 1, 0, 0, 6)
 SVCR = sysreg_id(3, 3, 4, 2, 2)
 TPIDR2_EL0 = sysreg_id(3, 3, 13, 0, 5)
+FPMR = sysreg_id(3, 3, 4, 4, 2)
+ZCR_EL2 = sysreg_id(3, 4, 1, 2, 0)
+SMPRIMAP_EL2 = sysreg_id(3, 4, 1, 2, 5)
+SMCR_EL2 = sysreg_id(3, 4, 1, 2, 6)
 
 # Registers with no vector meaning that a vCPU lists by a name of their own (v6.7-rc3)
 OTHER_SYSREGS = {
@@ -138,9 +143,10 @@ def _names() -> dict[int, str]:
     vectors |= {preg_id(n): f"P{n}" for n in range(NUM_PREGS)}
     sysregs = {
         ID_AA64PFR0_EL1: "ID_AA64PFR0_EL1", ID_AA64PFR1_EL1: "ID_AA64PFR1_EL1",
-        ID_AA64ZFR0_EL1: "ID_AA64ZFR0_EL1", ID_AA64SMFR0_EL1: "ID_AA64SMFR0_EL1", CPACR_EL1: "CPACR_EL1",
-        ZCR_EL1: "ZCR_EL1", SMPRI_EL1: "SMPRI_EL1", SMCR_EL1: "SMCR_EL1", SMIDR_EL1: "SMIDR_EL1",
-        SVCR: "SVCR", TPIDR2_EL0: "TPIDR2_EL0",
+        ID_AA64PFR2_EL1: "ID_AA64PFR2_EL1", ID_AA64ZFR0_EL1: "ID_AA64ZFR0_EL1",
+        ID_AA64SMFR0_EL1: "ID_AA64SMFR0_EL1", CPACR_EL1: "CPACR_EL1", ZCR_EL1: "ZCR_EL1", SMPRI_EL1: "SMPRI_EL1",
+        SMCR_EL1: "SMCR_EL1", SMIDR_EL1: "SMIDR_EL1", SVCR: "SVCR", TPIDR2_EL0: "TPIDR2_EL0", FPMR: "FPMR",
+        ZCR_EL2: "ZCR_EL2", SMPRIMAP_EL2: "SMPRIMAP_EL2", SMCR_EL2: "SMCR_EL2",
     }  # fmt: skip
     named = {FPSR: "FPSR", FPCR: "FPCR", SVE_VLS: "SVE_VLS", FFR_ID: "FFR", ZT0: "ZT0"}
     return core | vectors | named | sysregs | OTHER_SYSREGS | TIMERS | INVARIANTS

@@ -9,19 +9,22 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
-from . import onereg, regid, reglist, sysreg
+from . import onereg, regid, reglist
 from .abi import Abi
 from .cpu import CpuFeatures
-from .errors import HostOops, KvmError
-from .layout import FPSR_OFFSET, VREGS_OFFSET
-from .onereg import Region, Store, VectorLengths
+from .errors import KvmError, check_number
+from .idregs import IdRegs
+from .layout import FPSR_OFFSET, SVCR_ZA, VREGS_OFFSET
+from .onereg import Region, Store, fault
 from .ownership import FpState, Ownership
 from .regfile import Buffer, RegFile
-from .sysreg import IdRegs
+from .system import SystemRegs
+from .views import VectorLengths, View, view
 
 _USER_OWNED = FpState.USER_OWNED
+RegionTable = dict[int, tuple[slice, int, bytes]]  # by ID: place in sve_state, klen, the padding of a read
 
 
 class Registers:
@@ -36,12 +39,12 @@ class Registers:
         self._id_regs = id_regs
         self._regs = RegFile(swap=big_endian)
         self._ownership = Ownership(self._regs, abi.user_format, bool(cpu.sve_vqs), bool(cpu.sme_vqs))
+        self._system = SystemRegs(abi, self._regs, self._ownership, id_regs, cpu.fpmr)
         self._initialised = False
         self._finalized = False
         self._running = False
-        self._finalized_regions: dict[int, tuple[slice, int, bytes]] = {}  # place in sve_state, klen, padding
-        self._regions = self._finalized_regions  # empty while the vCPU runs
-        self._reset_sysregs()
+        self._tables: dict[int, RegionTable] = {}  # by length
+        self._regions: RegionTable = {}  # the table of the present view, empty while the vCPU runs
 
     # The ioctls
 
@@ -50,7 +53,8 @@ class Registers:
 
         Errors in order: ENOEXEC before INIT, EINVAL for an ID that is not arm64's, then those of the register's kind:
         onereg.sve_reg_to_region, sme_reg_to_region, core_reg_to_region; ENOENT for an unknown or hidden system
-        register. A read of Z, P or FFR brings the state into user format.
+        register. A read of Z, P or FFR brings the state into user format. Where a revision's GET of a ZA row writes the
+        row instead, it writes zeroes: a caller without a buffer has no other bytes.
         """
         known = self._regions.get(reg_id)
         if known is None:
@@ -68,13 +72,16 @@ class Registers:
         is a system register, which the kernel stores at once.
         """
         target = memoryview(buffer).cast("B")
+        if self.is_written_by_get(reg_id):
+            self._set(reg_id, target.tobytes())
+            return
         value = self.get_one_reg(reg_id)
         if len(target) >= len(value):
             target[: len(value)] = value
             return
-        if self._is_copied(reg_id):
+        if self.fills_short_buffers(reg_id):
             target[:] = value[: len(target)]
-        _fault(reg_id, len(value), len(target))
+        fault(reg_id, len(value), len(target))
 
     def set_one_reg(self, reg_id: int, data: Any) -> None:
         """The register holds the first bytes of `data`, as many as it really has (KVM_SET_ONE_REG).
@@ -93,7 +100,7 @@ class Registers:
         where, klen, _ = known
         if len(raw) < klen:
             self._regs.sve_state.view[where] = raw.ljust(klen, b"\0")
-            _fault(reg_id, klen, len(raw))
+            fault(reg_id, klen, len(raw))
         self._regs.sve_state.view[where] = raw[:klen]
 
     # What the kernel holds; a view is good until the next call on the vCPU
@@ -151,15 +158,49 @@ class Registers:
 
     # What the rules are asked
 
+    @property
+    def _view(self) -> View:
+        return view(self.abi, self.lengths, self.svcr, self._has_fa64)
+
+    @property
+    def _has_sme2(self) -> bool:
+        return self._cpu.sme2 and (self._id_regs.has_sme2 or not self.abi.id_regs_gate)
+
+    @property
+    def _has_fa64(self) -> bool:
+        return self._cpu.fa64 and (self._id_regs.has_fa64 or not self.abi.id_regs_gate)
+
+    def _select_regions(self) -> None:
+        """The table in use is that of the view, which SVCR may have changed."""
+        now = self._view
+        if self._running or not self._finalized or not now.has_zp:
+            self._regions = {}
+            return
+        if now.vq not in self._tables:
+            self._tables[now.vq] = self._build_table(now)
+        self._regions = self._tables[now.vq]
+
+    def _build_table(self, now: View) -> RegionTable:
+        """Z, P and FFR of a view; not FFR where ID registers decide whether it is there."""
+        ffr = () if self.abi.ffr_needs_fa64 else (regid.FFR_ID,)
+        table = {}
+        for reg_id in (*reglist.ZREGS, *reglist.PREGS, *ffr):
+            region = onereg.sve_reg_to_region(reg_id, now, finalized=True)
+            where = slice(region.koffset, region.koffset + region.klen)
+            table[reg_id] = (where, region.klen, bytes(region.upad))
+        return table
+
     def _check_idle(self) -> None:
         if self._running:
             raise RuntimeError("KVM_RUN holds the vCPU until its `with` block ends")
 
     def _enter_guest(self) -> None:
-        self._running, self._regions = True, {}
+        self._running = True
+        self._select_regions()
 
     def _leave_guest(self) -> None:
-        self._running, self._regions = False, self._finalized_regions
+        self._running = False
+        self._select_regions()
 
     def _check_initialised(self) -> None:
         self._check_idle()
@@ -169,17 +210,26 @@ class Registers:
     def _find(self, reg_id: int) -> Region | None:
         """The region of a register that the kernel copies, None for one that it computes (VLS, system registers)."""
         self._check_initialised()
+        check_number("a register ID", reg_id, 0, 1 << 64)
         onereg.check_arm64(reg_id)
         match regid.coproc(reg_id):
             case regid.CORE:
-                return onereg.core_reg_to_region(reg_id, self.lengths)
+                return onereg.core_reg_to_region(reg_id, self._view.has_v)
             case regid.SVE if reg_id != regid.SVE_VLS:
-                return onereg.sve_reg_to_region(reg_id, self.abi, self.lengths, self._finalized)
+                return onereg.sve_reg_to_region(reg_id, self._view, self._finalized)
             case regid.SME if self.abi.has_sme and reg_id != self.abi.sme_vls:
-                return onereg.sme_reg_to_region(reg_id, self.abi, self.lengths, self._cpu.sme2, self._finalized)
+                return onereg.sme_reg_to_region(
+                    reg_id,
+                    self.abi,
+                    self.lengths,
+                    has_sme2=self._has_sme2,
+                    za_is_on=bool(self.svcr & SVCR_ZA),
+                    finalized=self._finalized,
+                )
         return None
 
-    def _is_copied(self, reg_id: int) -> bool:
+    def fills_short_buffers(self, reg_id: int) -> bool:
+        """Whether a GET that ends in EFAULT has filled the buffer; else it left it as it was."""
         return self._is_vls(reg_id) or self._find(reg_id) is not None
 
     def _is_vls(self, reg_id: int) -> bool:
@@ -198,13 +248,17 @@ class Registers:
 
     def _get(self, reg_id: int) -> bytes:
         region = self._find(reg_id)
+        if self.is_written_by_get(reg_id):
+            unread = bytes(regid.size_bytes(reg_id))
+            self._set(reg_id, unread)
+            return unread
         if region is not None:
             value: bytes = self._buffer(region.store).view[region.koffset : region.koffset + region.klen]
             return value + bytes(region.upad)
         if self._is_vls(reg_id):
             max_vq, host_vqs = self._vls(reg_id)
             return regid.pack_vls(vq for vq in host_vqs if vq <= max_vq)
-        return self._get_sysreg(reg_id).to_bytes(regid.size_bytes(reg_id), "little")
+        return self._system.get(reg_id)
 
     def _set(self, reg_id: int, data: bytes) -> None:
         region = self._find(reg_id)
@@ -214,12 +268,13 @@ class Registers:
             if len(data) < region.klen:
                 if region.store is not Store.KVM_REGS:
                     view[where] = data.ljust(region.klen, b"\0")
-                _fault(reg_id, region.klen, len(data))
+                fault(reg_id, region.klen, len(data))
             view[where] = data[: region.klen]
         elif self._is_vls(reg_id):
             self._set_vls(reg_id, data)
         else:
-            self._set_sysreg(reg_id, data)
+            self._system.set(reg_id, data)
+            self._select_regions()
 
     def _vls(self, reg_id: int) -> tuple[int, frozenset[int]]:
         """The vCPU's maximum length of that kind and the host's lengths; ENOENT without the feature."""
@@ -238,44 +293,16 @@ class Registers:
             raise KvmError(errno.EPERM, f"{self._name(reg_id)}: the lengths are final since FINALIZE")
         size = regid.size_bytes(reg_id)
         if len(data) < size:
-            _fault(reg_id, size, len(data))
+            fault(reg_id, size, len(data))
         max_vq = onereg.check_vls(self._name(reg_id), regid.unpack_vls(data[:size]), host_vqs)
         kind = "sve_vq" if reg_id == regid.SVE_VLS else "sme_vq"
         self._ownership.lengths = self.lengths._replace(**{kind: max_vq})
 
-    def _get_sysreg(self, reg_id: int) -> int:
-        self._check_visible(reg_id)
-        if reg_id in sysreg.ID_REGS:
-            return self._id_regs.read(reg_id, self.lengths)
-        if reg_id == regid.SMIDR_EL1 and self.abi.smidr_get_oopses:
-            raise HostOops("a read of SMIDR_EL1 goes 32 GiB past the VM (rfc-v2.md Q27)")
-        return self._regs.sysregs.get(reg_id, 0)
-
-    def _set_sysreg(self, reg_id: int, data: bytes) -> None:
-        size = regid.size_bytes(reg_id)
-        if len(data) < size:
-            _fault(reg_id, size, len(data))
-        self._check_visible(reg_id)
-        value = int.from_bytes(data[:size], "little")
-        if reg_id in sysreg.ID_REGS:
-            self._id_regs.write(reg_id, value, self.lengths)
-        elif sysreg.CONTROL_REGS.get(reg_id, sysreg.PLAIN).keeps_writes:
-            self._regs.sysregs[reg_id] = value
-
-    def _check_visible(self, reg_id: int) -> None:
-        control = sysreg.CONTROL_REGS.get(reg_id)
-        if control is None and reg_id not in reglist.PLAIN_REGS and reg_id not in sysreg.ID_REGS:
-            raise KvmError(errno.ENOENT, f"{self._name(reg_id)}: no register has this ID")
-        if control is not None and not sysreg.is_visible(control, self.lengths):
-            raise KvmError(errno.ENOENT, f"{self._name(reg_id)}: the vCPU lacks the feature {control.gate.name}")
-
-    def _reset_sysregs(self) -> None:
-        self._regs.sysregs.clear()
-        self._regs.sysregs.update((reg_id, control.reset) for reg_id, control in sysreg.CONTROL_REGS.items())
+    def is_written_by_get(self, reg_id: int) -> bool:
+        """The ID is in the window of ZA rows of a revision whose GET copies from the user."""
+        if self.abi.za is None or not self.abi.za.get_writes:
+            return False
+        return regid.ZA_BASE <= reg_id <= onereg.za_id_max(self.abi, self.lengths.sme_vq)
 
     def _name(self, reg_id: int) -> str:
         return regid.name(reg_id, self.abi.sme_vls)
-
-
-def _fault(reg_id: int, needed: int, there: int) -> NoReturn:
-    raise KvmError(errno.EFAULT, f"{regid.name(reg_id)}: the kernel accesses {needed} bytes of a buffer of {there}")

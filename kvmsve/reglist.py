@@ -6,9 +6,13 @@ virtualisation, for every revision. Source: kvm_arm_copy_reg_indices(); rfc-v2.m
 
 from __future__ import annotations
 
-from . import regid, sysreg
-from .layout import FFR, NUM_PREGS, NUM_ZREGS
-from .onereg import KVM_REGS_SLOTS, VectorLengths, core_reg_size
+from typing import NamedTuple
+
+from . import idregs, regid, sysreg
+from .abi import Abi, RegList
+from .layout import FFR, NUM_PREGS, NUM_ZREGS, zreg_bytes
+from .onereg import KVM_REGS_SLOTS, core_reg_size
+from .views import VectorLengths, View
 
 _SIZE_CODES = {4: regid.U32, 8: regid.U64, 16: regid.U128}
 
@@ -34,7 +38,7 @@ _ID_SPACE = {regid.sysreg_id(3, 0, 0, crm, op2) for crm in range(1, 8) for op2 i
 SYSREGS = tuple(sorted({*_BREAKPOINTS, *_ID_SPACE, *regid.OTHER_SYSREGS, *sysreg.CONTROL_REGS}))
 
 PLAIN_REGS = frozenset({*FIRMWARE, *regid.TIMERS, *regid.INVARIANTS, *SYSREGS, *CCSIDRS}) - {
-    *sysreg.CONTROL_REGS, *sysreg.ID_REGS,
+    *sysreg.CONTROL_REGS, *(idregs.ID_REGS.keys() - {regid.ID_AA64PFR2_EL1}),
 }  # fmt: skip
 
 OTHER_REGS = (
@@ -44,11 +48,45 @@ OTHER_REGS = (
 )  # fmt: skip
 
 
-def listed(lengths: VectorLengths) -> tuple[int, ...]:
-    """The IDs of a vCPU with these features; what a revision never lists (SME_VLS, ZA, ZT0) is not there."""
-    core = (reg_id for reg_id in CORE_REGS if not (lengths.has_vec and reg_id in VREGS))
-    vectors = SVE_BLOCK if lengths.sve_vq else ()
-    sysregs = (
-        reg_id for reg_id in SYSREGS if sysreg.is_visible(sysreg.CONTROL_REGS.get(reg_id, sysreg.PLAIN), lengths)
-    )
-    return (*core, *vectors, *FIRMWARE, *regid.TIMERS, *regid.INVARIANTS, *sysregs, *CCSIDRS)
+class Listing(NamedTuple):
+    """A register list: its IDs, and how many more entries the kernel counts than it writes."""
+
+    ids: tuple[int, ...]
+    unwritten: int = 0
+
+    @property
+    def n(self) -> int:
+        """What the kernel counts."""
+        return len(self.ids) + self.unwritten
+
+
+def listing(
+    abi: Abi, lengths: VectorLengths, view: View, gates: frozenset[sysreg.Gate], *, has_sme2: bool, za_is_on: bool
+) -> Listing:
+    """What the kernel of a revision lists of a vCPU."""
+    core = (reg_id for reg_id in CORE_REGS if view.has_v or reg_id not in VREGS)
+    sve_block, unwritten = _sve_block(abi, lengths, view)
+    sme_block = _sme_block(abi, lengths, has_sme2=has_sme2, za_is_on=za_is_on)
+    sysregs = (reg_id for reg_id in SYSREGS if sysreg.CONTROL_REGS.get(reg_id, sysreg.PLAIN).gate in gates)
+    others = (*FIRMWARE, *regid.TIMERS, *regid.INVARIANTS, *sysregs, *CCSIDRS)
+    return Listing((*core, *sve_block, *sme_block, *others), unwritten)
+
+
+def _sve_block(abi: Abi, lengths: VectorLengths, view: View) -> tuple[tuple[int, ...], int]:
+    registers = (*ZREGS, *PREGS, *((regid.FFR_ID,) if view.has_ffr else ()))
+    if abi.reg_list is RegList.BY_SVCR:
+        vls = (regid.SVE_VLS,) if lengths.sve_vq else ()
+        return ((*vls, *registers) if view.has_zp else ()), 0
+    if lengths.sve_vq:
+        return SVE_BLOCK, 0
+    return (), len(registers) if abi.reg_list is RegList.SME_STATIC and view.has_zp else 0
+
+
+def _sme_block(abi: Abi, lengths: VectorLengths, *, has_sme2: bool, za_is_on: bool) -> tuple[int, ...]:
+    if abi.reg_list is RegList.SVE or not lengths.sme_vq:
+        return ()
+    vls = () if abi.sme_vls is None else (abi.sme_vls,)
+    if abi.reg_list is RegList.BY_SVCR and not za_is_on:
+        return vls
+    rows = (regid.za_row_id(row) for row in range(zreg_bytes(lengths.sme_vq)))
+    return (*vls, *rows, *((regid.ZT0,) if has_sme2 else ()))

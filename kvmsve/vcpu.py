@@ -6,70 +6,23 @@ Source: arch/arm64/kvm/arm.c, reset.c, guest.c; rfc-v2.md section 2.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping, Sequence, Set
-from enum import Enum
+from collections.abc import Iterable, Mapping, Set
 from types import TracebackType
 
-from . import layout, onereg, reglist, sysreg
+from . import layout, reglist
 from .abi import RFC_V2, Abi
 from .cpu import CpuFeatures
-from .errors import KvmError
+from .errors import KvmError, check_number
+from .features import FEATURE_WORDS, PTRAUTH, TARGET_GENERIC_V8, Feature, FeatureSet, bits, feature_words
 from .guest import Guest
-from .onereg import VectorLengths
+from .idregs import IdRegs, host_id_regs
 from .registers import Registers
-from .sysreg import IdRegs
+from .views import VectorLengths
 
-TARGET_GENERIC_V8 = 5
-FEATURE_WORDS = 7
 KVM_MAX_VCPUS = 512
 KVM_CAP_ONE_REG = 70
 KVM_CAP_ARM_SVE = 170
-
-
-class Feature(Enum):
-    """A vCPU feature (KVM_ARM_VCPU_*); the value is its bit, but for SME, whose bit is a matter of the revision."""
-
-    POWER_OFF = 0
-    EL1_32BIT = 1
-    PSCI_0_2 = 2
-    PMU_V3 = 3
-    SVE = 4
-    VEC = 4  # KVM_ARM_VCPU_VEC, what FINALIZE calls SVE and SME together
-    PTRAUTH_ADDRESS = 5
-    PTRAUTH_GENERIC = 6
-    HAS_EL2 = 7
-    SME = "sme"
-
-    def bit(self, abi: Abi) -> int:
-        """The feature's bit number in a revision; ValueError where the revision has no such feature."""
-        if self is not Feature.SME:
-            return int(self.value)
-        if abi.sme_feature is None:
-            raise ValueError(f"{abi.name} has no SME feature")
-        return abi.sme_feature
-
-
-FeatureSet = Set[Feature | int] | Sequence[int]
-
-
-def feature_words(features: FeatureSet, abi: Abi) -> list[int]:
-    """The seven feature words of struct kvm_vcpu_init for a set of features or bit numbers; words stay as they are."""
-    if isinstance(features, Set):
-        bits = {feature.bit(abi) if isinstance(feature, Feature) else feature for feature in features}
-        if any(not 0 <= bit < 32 * FEATURE_WORDS for bit in bits):
-            raise ValueError(f"a feature bit is 0 to {32 * FEATURE_WORDS - 1}")
-        return [sum(1 << bit % 32 for bit in bits if bit // 32 == word) for word in range(FEATURE_WORDS)]
-    words = list(features)
-    if len(words) != FEATURE_WORDS or any(not 0 <= word < 1 << 32 for word in words):
-        raise ValueError(f"features are a set, or {FEATURE_WORDS} words of 32 bits")
-    return words
-
-
-def _bits(*features: Feature) -> int:
-    return sum(1 << int(feature.value) for feature in features)
-
-
-_PTRAUTH = _bits(Feature.PTRAUTH_ADDRESS, Feature.PTRAUTH_GENERIC)
+KVM_CAP_ARM_WRITABLE_IMP_ID_REGS = 239
 
 
 class Host:
@@ -87,6 +40,7 @@ class Host:
         sme_vqs: Iterable[int] = (),
         sme2: bool = False,
         fa64: bool = False,
+        fpmr: bool = False,
         abi: Abi = RFC_V2,
         big_endian: bool = False,
         id_regs: Mapping[int, int] | None = None,
@@ -97,9 +51,11 @@ class Host:
         self.sme_vqs = _checked_vqs("SME", sme_vqs, {1, 2, 4, 8, 16})
         if self.sve_vqs and 1 not in self.sve_vqs:
             raise ValueError("a CPU with SVE has the length vq 1")
-        self.sme2, self.fa64, self.big_endian = sme2, fa64, big_endian
-        self.cpu = CpuFeatures(self.sve_vqs, self.sme_vqs if abi.has_sme else frozenset(), sme2, fa64)
-        self.id_regs = sysreg.host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64) | dict(id_regs or {})
+        self.sme2, self.fa64, self.fpmr, self.big_endian = sme2, fa64, fpmr, big_endian
+        self.cpu = CpuFeatures(
+            self.sve_vqs, self.sme_vqs if abi.has_sme else frozenset(), sme2, fa64, fpmr and abi.has_fpmr
+        )
+        self.id_regs = host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64, fpmr) | dict(id_regs or {})
         self.features_offered = frozenset(self._default_features() if features_offered is None else features_offered)
 
     @property
@@ -113,11 +69,12 @@ class Host:
 
     def check_extension(self, cap: int) -> int:
         """The value of a capability that concerns registers; 0 for any other (KVM_CHECK_EXTENSION)."""
+        check_number("a capability", cap, 0, 1 << 64)
         if cap == KVM_CAP_ARM_SVE:
             return int(bool(self.sve_vqs))
         if cap == self.abi.sme_cap:
             return int(self.has_sme)
-        return int(cap == KVM_CAP_ONE_REG)
+        return int(cap in (KVM_CAP_ONE_REG, KVM_CAP_ARM_WRITABLE_IMP_ID_REGS))
 
     def _default_features(self) -> Iterable[int]:
         yield from (f.bit(self.abi) for f in (Feature.POWER_OFF, Feature.EL1_32BIT, Feature.PSCI_0_2, Feature.PMU_V3))
@@ -142,10 +99,11 @@ class Vm:
         self.host = host
         self.vcpus: dict[int, Vcpu] = {}
         self.features: int | None = None
-        self.id_regs = IdRegs(host.id_regs, host.abi.id_regs_writable)
+        self.id_regs = IdRegs(host.abi, host.id_regs)
 
     def create_vcpu(self, index: int) -> Vcpu:
         """A vCPU that is not initialised (KVM_CREATE_VCPU). EINVAL for a number out of range, EEXIST for one in use."""
+        check_number("a vCPU's index", index, -(1 << 31), 1 << 31)
         if not 0 <= index < KVM_MAX_VCPUS:
             raise KvmError(errno.EINVAL, f"a VM has vCPUs 0 to {KVM_MAX_VCPUS - 1}")
         if index in self.vcpus:
@@ -156,6 +114,12 @@ class Vm:
     def check_extension(self, cap: int) -> int:
         """The same as Host.check_extension."""
         return self.host.check_extension(cap)
+
+    def enable_cap(self, cap: int) -> None:
+        """The VM has a capability (KVM_ENABLE_CAP). EINVAL for one that concerns no register here."""
+        if cap != KVM_CAP_ARM_WRITABLE_IMP_ID_REGS:
+            raise KvmError(errno.EINVAL, f"capability {cap} cannot be enabled")
+        self.id_regs.imp_id_writable = True
 
 
 class Vcpu(Registers):
@@ -169,6 +133,12 @@ class Vcpu(Registers):
         super().__init__(host.abi, host.cpu, vm.id_regs, host.big_endian)
         self._vm = vm
         self._features = 0
+        self._listings: dict[object, reglist.Listing] = {}  # by what a list depends on, as it is dear to make
+
+    @property
+    def feature_words(self) -> tuple[int, ...]:
+        """The seven words of the INIT that the vCPU has had."""
+        return (self._features, *[0] * (FEATURE_WORDS - 1))
 
     def init(self, features: FeatureSet, target: int = TARGET_GENERIC_V8) -> None:
         """The vCPU is reset and has these features: a set of Feature (or bit numbers), or the seven feature words.
@@ -179,7 +149,7 @@ class Vcpu(Registers):
         """
         self._check_idle()
         words = feature_words(features, self.abi)
-        wanted = words[0] & ~_bits(Feature.POWER_OFF)
+        wanted = words[0] & ~bits(Feature.POWER_OFF)
         if target != TARGET_GENERIC_V8:
             raise KvmError(errno.EINVAL, f"target {target} is not this host's CPU")
         if wanted >> self.abi.max_features or any(words[1:]):
@@ -187,6 +157,7 @@ class Vcpu(Registers):
         self._check_offered(wanted)
         self._check_binding(wanted)
         self._features = wanted
+        self._system.has_el2 = bool(wanted & bits(Feature.HAS_EL2))
         self._initialised = True
         if self._vm.features is None:
             self._vm.features = wanted
@@ -196,10 +167,11 @@ class Vcpu(Registers):
         """The vector lengths are fixed, and the registers are there, all zero.
 
         Errors in order (KVM_ARM_VCPU_FINALIZE): ENOEXEC, EINVAL for a feature that is not VEC or that the vCPU lacks,
-        EPERM the second time, EIO where the SVE length is not valid.
+        EPERM the second time, EIO where the SVE length is not valid, ENOMEM if an allocation is made to fail.
         """
         self._check_initialised()
         number = feature.bit(self.abi) if isinstance(feature, Feature) else feature
+        check_number("a feature", number, -(1 << 31), 1 << 31)
         if number != Feature.VEC.value:
             raise KvmError(errno.EINVAL, f"feature {number} is not one to finalize; VEC is {Feature.VEC.value}")
         if not self.lengths.has_vec:
@@ -208,12 +180,19 @@ class Vcpu(Registers):
             raise KvmError(errno.EPERM, "the vCPU's vectors are finalized already")
         if not self.lengths.sve_vq and not self.abi.sme_without_sve:
             raise KvmError(errno.EIO, f"{self.abi.name} checks the SVE length of a vCPU that has none")
+        for _buffer in ("sve_state", "sme_state")[: 1 + bool(self.lengths.sme_vq)]:
+            if self._regs.allocation_fails():
+                raise KvmError(errno.ENOMEM, "the kernel has no memory for the vectors")
         self._regs.allocate(self.max_vq, self._sme_state_bytes())
         self._finalized = True
-        for reg_id in (*reglist.ZREGS, *reglist.PREGS):
-            region = onereg.sve_reg_to_region(reg_id, self.abi, self.lengths, finalized=True)
-            where = slice(region.koffset, region.koffset + region.klen)
-            self._finalized_regions[reg_id] = (where, region.klen, bytes(region.upad))
+        self._select_regions()
+
+    def fail_allocations(self, n: int = 1) -> None:
+        """The next n allocations that the kernel makes for this vCPU will fail.
+
+        FINALIZE makes one for Z, P and FFR and one for ZA; each rewrite between two lengths makes one.
+        """
+        self._regs.failing_allocations = n
 
     def get_reg_list(self, n: int | None = None) -> list[int]:
         """The vCPU's register IDs in the kernel's order; `n` is the room that the caller has for them.
@@ -222,10 +201,22 @@ class Vcpu(Registers):
         """
         self._check_initialised()
         self._check_finalized("the register list")
-        ids = reglist.listed(self.lengths)
-        if n is not None and n < len(ids):
-            raise KvmError(errno.E2BIG, f"there are {len(ids)} registers, and room for {n}", n=len(ids))
-        return list(ids)
+        check_number("n", n or 0, 0, 1 << 64)
+        listing = self.listing
+        if n is not None and n < listing.n:
+            raise KvmError(errno.E2BIG, f"there are {listing.n} registers, and room for {n}", n=listing.n)
+        return list(listing.ids)
+
+    @property
+    def listing(self) -> reglist.Listing:
+        """What KVM_GET_REG_LIST has to say, whether it would or not."""
+        za_is_on = bool(self.svcr & layout.SVCR_ZA)
+        known = (self.lengths, self._view, self._has_sme2, za_is_on)
+        if known not in self._listings:
+            self._listings[known] = reglist.listing(
+                self.abi, self.lengths, self._view, self._system.gates, has_sme2=self._has_sme2, za_is_on=za_is_on
+            )
+        return self._listings[known]
 
     def run(self, *, immediate_exit: bool = False) -> Run:
         """The vCPU is loaded: memory is in guest format. `with vcpu.run() as guest` lets the guest act, then puts it.
@@ -235,19 +226,25 @@ class Vcpu(Registers):
         """
         self._check_initialised()
         self._check_finalized("KVM_RUN")
-        self._id_regs.fixed = True
+        self._system.enter()
         self._ownership.load()
         if immediate_exit:
             raise KvmError(errno.EINTR, "immediate_exit is set")
-        return Run(self, Guest(self._regs, self._ownership, self._cpu))
+        cpu = self._cpu._replace(sme2=self._has_sme2, fa64=self._has_fa64)
+        return Run(self, Guest(self._regs, self._ownership, cpu, self._system.guest_smidr))
 
     def _check_offered(self, wanted: int) -> None:
         offered = sum(1 << bit for bit in self._vm.host.features_offered)
         if wanted & ~offered:
             bit = (wanted & ~offered).bit_length() - 1
             raise KvmError(errno.EINVAL, f"this host does not offer feature {bit}")
-        if 0 < wanted & _PTRAUTH < _PTRAUTH:
+        if 0 < wanted & PTRAUTH < PTRAUTH:
             raise KvmError(errno.EINVAL, "the two pointer authentication features come together")
+        if wanted & bits(Feature.HAS_EL2) and wanted & self._refused_with_el2():
+            raise KvmError(errno.EINVAL, "a vCPU with EL2 has neither a 32-bit EL1 nor, in this revision, SVE")
+
+    def _refused_with_el2(self) -> int:
+        return bits(Feature.EL1_32BIT, Feature.SVE) if self.abi.el2_refuses_sve else bits(Feature.EL1_32BIT)
 
     def _check_binding(self, wanted: int) -> None:
         """An initialised vCPU keeps its features; so do all vCPUs of a VM, or in old kernels their register width."""
@@ -255,7 +252,7 @@ class Vcpu(Registers):
             raise KvmError(errno.EINVAL, "the vCPU was initialised with other features")
         if self._vm.features is None:
             return
-        shared = -1 if self.abi.one_feature_set_per_vm else _bits(Feature.EL1_32BIT)
+        shared = -1 if self.abi.one_feature_set_per_vm else bits(Feature.EL1_32BIT)
         if (wanted ^ self._vm.features) & shared:
             raise KvmError(errno.EINVAL, "another vCPU of the VM was initialised with other features")
 
@@ -267,7 +264,8 @@ class Vcpu(Registers):
             self._regs.sve_state.clear()
         self._regs.sme_state.clear()
         self._regs.kvm_regs.clear()
-        self._reset_sysregs()
+        self._system.reset()
+        self._select_regions()
 
     def _enabled_lengths(self) -> VectorLengths:
         sve = self._features >> Feature.SVE.bit(self.abi) & 1
