@@ -31,7 +31,8 @@ class RecordedGuest:
     def _switch(self, instruction: str, sm: bool | None, za: bool | None) -> None:
         getattr(self._guest, instruction)(sm=sm, za=za)
         both = sm is None and za is None
-        self._steps += [{instruction: mode} for mode, on in (("sm", sm), ("za", za)) if on or both]
+        switched = [{instruction: mode} for mode, on in (("sm", sm), ("za", za)) if on or both]
+        self._steps += switched or [{"mrs": "svcr", "value": f"{self._guest.svcr:x}"}]
 
     def narrow(self, vl: int) -> None:
         """As Guest.narrow."""

@@ -11,11 +11,12 @@ from typing import Any
 
 from . import regid
 from .errors import KvmError
+from .features import TARGET_GENERIC_V8, Feature, FeatureSet, feature_words
 from .recorded_guest import RecordedGuest
 from .recording import Writer, write_recording
 from .replay import UNTOUCHED, summarize
 from .schema import Op
-from .vcpu import TARGET_GENERIC_V8, Feature, FeatureSet, Host, Run, Vcpu, Vm, feature_words
+from .vcpu import Host, Run, Vcpu, Vm
 
 
 @contextmanager
@@ -28,12 +29,16 @@ def record(path: str | os.PathLike[str], host: Host, source: str = "kvmsve") -> 
 
 
 class Recorder:
-    """A Host that is recorded, and the order in which its operations are written."""
+    """A Host that is recorded, and the order in which its operations are written.
+
+    A run is written where it began, once its guest has left; what is done meanwhile on other vCPUs comes after it.
+    """
 
     def __init__(self, writer: Writer, host: Host) -> None:
         self._host = host
         self._writer = writer
-        self._idle_run: Op | None = None  # a run whose `with` block may still be entered
+        self._queue: list[Op] = []
+        self._open_runs = 0
         self._vms = 0
         self._vcpus = 0
 
@@ -73,23 +78,28 @@ class Recorder:
 
     def write(self, op: Op) -> None:
         """One more operation is written."""
+        self.queue(op)
         self.flush()
-        self._writer.write(**op)
 
-    def hold(self, run: Op) -> None:
-        """This run is written before the next operation, unless its guest acts first."""
+    def queue(self, op: Op) -> None:
+        """One more operation is written later, as it is then."""
+        self._queue.append(op)
+
+    def begin_run(self) -> None:
+        """A guest acts: what is done now waits."""
+        self._open_runs += 1
+
+    def end_run(self) -> None:
+        """A guest has left; after the last one all that waited is written."""
+        self._open_runs -= 1
         self.flush()
-        self._idle_run = run
-
-    def release(self) -> None:
-        """The held run is written by somebody else."""
-        self._idle_run = None
 
     def flush(self) -> None:
-        """No run is held back."""
-        if self._idle_run is not None:
-            run, self._idle_run = self._idle_run, None
-            self._writer.write(**run)
+        """Nothing waits that could be written."""
+        if not self._open_runs:
+            for op in self._queue:
+                self._writer.write(**op)
+            self._queue.clear()
 
 
 class RecordedVm:
@@ -138,6 +148,8 @@ class RecordedVcpu:
 
     def get_one_reg(self, reg_id: int) -> bytes:
         """As Vcpu.get_one_reg."""
+        if self._vcpu.is_written_by_get(reg_id):
+            return self._write_by_get(reg_id, bytes(regid.size_bytes(reg_id)))
         op = self._op("get", id=f"{reg_id:016x}")
 
         def get() -> bytes:
@@ -151,34 +163,49 @@ class RecordedVcpu:
     def get_one_reg_into(self, reg_id: int, buffer: Any) -> None:
         """As Vcpu.get_one_reg_into."""
         target = memoryview(buffer).cast("B")
-        if len(target) >= regid.size_bytes(reg_id):
+        if self._vcpu.is_written_by_get(reg_id):
+            self._write_by_get(reg_id, target.tobytes())
+        elif len(target) >= regid.size_bytes(reg_id):
             value = self.get_one_reg(reg_id)
             target[: len(value)] = value
-            return
-        seen = bytearray([UNTOUCHED]) * len(target)
-        op = self._op("get_short", id=f"{reg_id:016x}", avail=len(seen))
+        else:
+            self._get_short(reg_id, target)
+
+    def _get_short(self, reg_id: int, target: memoryview) -> None:
+        op = self._op("get_short", id=f"{reg_id:016x}", avail=len(target), buf=_untouched(target))
 
         def get() -> None:
             try:
-                self._vcpu.get_one_reg_into(reg_id, seen)
+                self._vcpu.get_one_reg_into(reg_id, target)
             except KvmError as error:
                 if error.errno == errno.EFAULT:
-                    op["copied"] = 0 if seen.count(UNTOUCHED) == len(seen) else len(seen)
-                    target[: op["copied"]] = seen[: op["copied"]]
+                    filled = self._vcpu.fills_short_buffers(reg_id)
+                    op.update(copied=len(target) if filled else 0, buf=target.hex() if filled else op["buf"])
                 raise
-            finally:
-                op["buf"] = seen.hex()
 
         self._recorder.attempt(op, get)
+
+    def _write_by_get(self, reg_id: int, data: bytes) -> bytes:
+        """A GET that writes its register is recorded as the SET that it is."""
+        self.set_one_reg(reg_id, data)
+        return data
 
     def set_one_reg(self, reg_id: int, data: Any) -> None:
         """As Vcpu.set_one_reg."""
         raw, size = memoryview(data).tobytes(), regid.size_bytes(reg_id)
-        if len(raw) >= size:
-            op = self._op("set", id=f"{reg_id:016x}", data=raw[:size].hex())
-        else:
-            op = self._op("set_short", id=f"{reg_id:016x}", avail=len(raw), buf=raw.hex(), copied=len(raw))
-        self._recorder.attempt(op, lambda: self._vcpu.set_one_reg(reg_id, raw))
+        is_whole = len(raw) >= size
+        what = {"data": raw[:size].hex()} if is_whole else {"avail": len(raw), "buf": raw.hex()}
+        op = self._op("set" if is_whole else "set_short", id=f"{reg_id:016x}", **what)
+
+        def set_() -> None:
+            try:
+                self._vcpu.set_one_reg(reg_id, raw)
+            except KvmError as error:
+                if error.errno == errno.EFAULT:
+                    op["copied"] = len(raw)
+                raise
+
+        self._recorder.attempt(op, set_)
 
     def get_reg_list(self, n: int | None = None) -> list[int]:
         """As Vcpu.get_reg_list."""
@@ -186,7 +213,7 @@ class RecordedVcpu:
 
         def get() -> list[int]:
             ids = self._vcpu.get_reg_list(n)
-            op.update(n_out=len(ids), **summarize(ids))
+            op.update(n_out=len(ids), **summarize(ids, with_sme=True))
             return ids
 
         ids: list[int] = self._recorder.attempt(op, get)
@@ -203,11 +230,15 @@ class RecordedVcpu:
             self._recorder.write(self._op("run", ret=-1, errno=error.symbol))
             raise
         op = self._op("run", ret=0, guest=[])
-        self._recorder.hold(op)
+        self._recorder.queue(op)
         return RecordedRun(self._recorder, run, op)
 
     def _op(self, op: str, **fields: Any) -> Op:
         return {"op": op, "vcpu": self._number, **fields}
+
+
+def _untouched(buffer: memoryview) -> str:
+    return bytes([UNTOUCHED] * len(buffer)).hex()
 
 
 class RecordedRun:
@@ -219,11 +250,11 @@ class RecordedRun:
         self._op = op
 
     def __enter__(self) -> RecordedGuest:
-        self._recorder.release()
+        self._recorder.begin_run()
         return RecordedGuest(self._run.__enter__(), self._op["guest"])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._run.__exit__(kind, error, trace)
-        self._recorder.write(self._op)
+        self._recorder.end_run()

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import lzma
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from io import BufferedReader
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from . import reglist
 from .abi import Abi, abi
+from .lines import DamagedFile, read_lines
 from .output import whole_file
 from .schema import (
     FIELDS_OF_SUCCESS,
@@ -25,11 +25,10 @@ from .schema import (
     OP_FIELDS,
     OPTIONAL_HOST_FIELDS,
     OPTIONAL_OP_FIELDS,
+    OPTIONAL_STEP_FIELDS,
     STEP_FIELDS,
     Fields,
     Op,
-    is_count,
-    is_number,
     is_object,
     is_text,
 )
@@ -37,8 +36,6 @@ from .vcpu import Host
 
 FORMAT = "kvmsve-recording"
 VERSION = 1
-XZ_MAGIC = b"\xfd7zXZ\0"
-LINE_BYTES_MAX = 16 << 20  # a run that reads all of ZA at vq 16 a few dozen times still fits
 
 
 class RecordingError(Exception):
@@ -56,23 +53,49 @@ class Header:
     host: Mapping[str, Any]
     source: str
 
-    def create_host(self) -> Host:
-        """A host like the recorded one; ValueError if it cannot be."""
+    def create_host(self, revision: Abi | None = None) -> Host:
+        """A host like the recorded one, on request with the kernel of another revision; ValueError if it cannot be."""
         host = self.host
         return Host(
-            abi=self.abi,
+            abi=revision or self.abi,
             sve_vqs=host["sve_vqs"],
             sme_vqs=host["sme_vqs"],
             sme2=host["sme2"],
             fa64=host["fa64"],
-            features_offered=host.get("features_offered"),
+            fpmr=host.get("fpmr", False),
+            big_endian=host.get("big_endian", False),
+            features_offered=self._features_offered(revision),
             id_regs={int(k, 16): int.from_bytes(bytes.fromhex(v), "little") for k, v in host["id_regs"].items()},
         )
+
+    def _features_offered(self, revision: Abi | None) -> Iterable[int] | None:
+        """The recorded feature bits; another revision offers SME by its own rule, under its own number."""
+        offered: list[int] | None = self.host.get("features_offered")
+        if offered is None or revision is None or revision == self.abi:
+            return offered
+        others = {*offered} - {self.abi.sme_feature, revision.sme_feature}
+        if revision.sme_feature is None or not (self.host["sme_vqs"] or not revision.init_checks_host_sme):
+            return others
+        return others | {revision.sme_feature}
+
+    def under(self, revision: Abi) -> Header:
+        """The same host with a kernel of this revision; SME keeps the numbers that it has in the recording."""
+        recorded = self.abi
+        if revision.sme_feature is None or recorded.sme_feature is None:
+            return replace(self, abi=revision)
+        numbered = replace(
+            revision,
+            sme_feature=recorded.sme_feature,
+            sme_cap=recorded.sme_cap,
+            sme_vls=recorded.sme_vls,
+            max_features=revision.max_features + recorded.sme_feature - revision.sme_feature,
+        )
+        return replace(self, abi=numbered)
 
     @property
     def unlisted(self) -> int:
         """How many more registers without vector meaning the recorded kernel lists than this model."""
-        ours = len(reglist.OTHER_REGS)
+        ours = len(reglist.OTHER_REGS) + bool(self.host.get("fpmr"))
         return int(self.host.get("reg_list_base", ours)) - ours
 
 
@@ -93,16 +116,10 @@ class Recording:
     def _read_lines(self) -> Iterator[tuple[int, Op]]:
         number = 0
         try:
-            with self.path.open("rb") as raw, _unpacked(raw) as file:
-                while line := file.readline(LINE_BYTES_MAX):
-                    number += 1
-                    if not line.endswith(b"\n"):
-                        too_long = len(line) == LINE_BYTES_MAX
-                        raise self._error(number, "the line is too long" if too_long else "the file ends in mid-line")
-                    yield number, self._parse(number, line)
-        except (OSError, EOFError, lzma.LZMAError) as error:
-            reason = getattr(error, "strerror", None) or f"damaged xz data ({error})"
-            raise self._error(number + 1 if number else None, reason) from None
+            for number, line in enumerate(read_lines(self.path), start=1):
+                yield number, self._parse(number, line)
+        except DamagedFile as damage:
+            raise self._error(number + 1 if number else None, str(damage)) from None
 
     def _parse(self, number: int, line: bytes) -> Op:
         try:
@@ -123,31 +140,47 @@ class Recording:
         self._check_fields(1, header, {"abi": is_text, "host": is_object})
         self._check_fields(1, header["host"], HOST_FIELDS, OPTIONAL_HOST_FIELDS)
         try:
-            found = Header(abi(header["abi"]), header["host"], str(header.get("source", "")))
+            revision = abi(header["abi"])
+            revision = replace(revision, **_numbers(header["host"]))
+            found = Header(revision, header["host"], str(header.get("source", "")))
             found.create_host()
         except ValueError as error:
             raise self._error(1, str(error)) from None
         return found
 
     def _check_op(self, number: int, op: Op) -> Op:
+        """The operation, with only those fields that it has by the format."""
         kind = op.get("op")
         if not isinstance(kind, str) or kind not in OP_FIELDS:
-            raise self._error(number, f"unknown operation {kind!r}")
-        self._check_fields(number, op, OP_FIELDS[kind], OPTIONAL_OP_FIELDS)
-        if op.get("ret", 0) < 0 and "errno" not in op:
-            raise self._error(number, f'"{kind}" failed without saying how: no "errno"')
-        for name in FIELDS_OF_SUCCESS.get(kind, ()):
-            if op.get("ret", 0) >= 0 and name not in op:
-                raise self._error(number, f'"{kind}" succeeded, but has no "{name}"')
-        for step in op.get("guest", ()):
-            self._check_step(number, step)
+            raise self._error(number, f"unknown operation {kind!r:.40}")
+        optional = OPTIONAL_OP_FIELDS.get(kind, {})
+        self._check_fields(number, op, OP_FIELDS[kind], optional)
+        op = {name: value for name, value in op.items() if name in ("op", *OP_FIELDS[kind], *optional)}
+        self._check_outcome(number, op)
+        if "avail" in op and 2 * op["avail"] != len(op["buf"]):
+            raise self._error(number, f'"avail" is {op["avail"]}, "buf" has {len(op["buf"]) // 2} bytes')
+        if "guest" in op:
+            op["guest"] = [self._check_step(number, step) for step in op["guest"]]
         return op
 
-    def _check_step(self, number: int, step: Op) -> None:
+    def _check_outcome(self, number: int, op: Op) -> None:
+        kind, failed = op["op"], op.get("ret", 0) < 0
+        if failed and op["ret"] != -1:
+            raise self._error(number, f'"ret" is {op["ret"]}; a call that fails returns -1')
+        if failed and "errno" not in op:
+            raise self._error(number, f'"{kind}" failed without saying how: no "errno"')
+        for name in FIELDS_OF_SUCCESS.get(kind, ()):
+            if not failed and name not in op:
+                raise self._error(number, f'"{kind}" succeeded, but has no "{name}"')
+        if not failed and "errno" in op:
+            raise self._error(number, f'"{kind}" succeeded, but has an "errno"')
+
+    def _check_step(self, number: int, step: Op) -> Op:
         kind = next((kind for kind in STEP_FIELDS if kind in step), None)
         if kind is None:
-            raise self._error(number, f"unknown guest step {json.dumps(step)[:60]}")
-        self._check_fields(number, step, STEP_FIELDS[kind], {"vl": is_count, "mask": is_number})
+            raise self._error(number, f"unknown guest step {shorten(step)}")
+        self._check_fields(number, step, STEP_FIELDS[kind], OPTIONAL_STEP_FIELDS)
+        return {name: value for name, value in step.items() if name in (*STEP_FIELDS[kind], *OPTIONAL_STEP_FIELDS)}
 
     def _check_fields(self, number: int, thing: Op, needed: Fields, optional: Fields | None = None) -> None:
         for name, is_right in needed.items():
@@ -189,8 +222,21 @@ def write_recording(path: str | os.PathLike[str], host: Host, source: str) -> It
         yield Writer(file, host, source)
 
 
-def _unpacked(file: BufferedReader) -> IO[bytes]:
-    return lzma.open(file) if file.peek(len(XZ_MAGIC)).startswith(XZ_MAGIC) else file
+def _numbers(host: Op) -> Op:
+    """The numbers of a revision that its series changed at every rebase, as this kernel has them."""
+    numbers: Op = {name: host[name] for name in ("sme_feature", "sme_cap") if name in host}
+    if "sme_vls" in host:
+        numbers["sme_vls"] = int(host["sme_vls"], 16)
+    if host.get("features_valid"):
+        numbers["max_features"] = max(host["features_valid"]) + 1
+    return numbers
+
+
+def _numbers_of(revision: Abi) -> Op:
+    numbers: Op = {"sme_feature": revision.sme_feature, "sme_cap": revision.sme_cap}
+    if revision.sme_vls is not None:
+        numbers["sme_vls"] = f"{revision.sme_vls:016x}"
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def _describe(host: Host) -> dict[str, Any]:
@@ -201,7 +247,10 @@ def _describe(host: Host) -> dict[str, Any]:
         "fa64": host.fa64,
         "features_valid": list(range(host.abi.max_features)),
         "features_offered": sorted(host.features_offered),
-        "reg_list_base": len(reglist.OTHER_REGS),
+        "fpmr": host.fpmr,
+        **({"big_endian": True} if host.big_endian else {}),
+        **_numbers_of(host.abi),
+        "reg_list_base": len(reglist.OTHER_REGS) + host.fpmr,
         "id_regs": {f"{reg_id:016x}": value.to_bytes(8, "little").hex() for reg_id, value in host.id_regs.items()},
     }
 

@@ -38,7 +38,7 @@ def is_int(value: object) -> bool:
 
 def is_count(value: object) -> bool:
     """not a number of 0 or more"""
-    return type(value) is int and 0 <= value < 1 << 31
+    return type(value) is int and 0 <= value < 1 << 64
 
 
 def is_number(value: object) -> bool:
@@ -97,13 +97,22 @@ def is_steps(value: object) -> bool:
 
 def is_mode(value: object) -> bool:
     """neither "sm" nor "za\""""
-    return value in ("sm", "za")
+    return isinstance(value, str) and value in ("sm", "za")
 
 
 HOST_FIELDS: Fields = {
     "sve_vqs": is_lengths, "sme_vqs": is_lengths, "sme2": is_flag, "fa64": is_flag, "id_regs": is_id_regs,
 }  # fmt: skip
-OPTIONAL_HOST_FIELDS: Fields = {"features_offered": is_bits, "reg_list_base": is_count}
+OPTIONAL_HOST_FIELDS: Fields = {
+    "features_valid": is_bits,
+    "fpmr": is_flag,
+    "big_endian": is_flag,
+    "sme_feature": is_count,
+    "sme_cap": is_count,
+    "sme_vls": is_reg_id,
+    "features_offered": is_bits,
+    "reg_list_base": is_count,
+}
 _VCPU: Fields = {"vcpu": is_count, "ret": is_int}
 OP_FIELDS: Mapping[str, Fields] = {
     "case": {"name": is_text},
@@ -111,6 +120,7 @@ OP_FIELDS: Mapping[str, Fields] = {
     "check_extension": {"on": is_text, "cap": is_count, "ret": is_int},
     "create_vm": {"vm": is_count, "ret": is_int},
     "create_vcpu": {"vm": is_count, "vcpu": is_count, "index": is_int, "ret": is_int},
+    "enable_cap": {"vm": is_count, "cap": is_count, "ret": is_int},
     "close": {"vcpu": is_count, "vm": is_count},
     "vcpu_init": {**_VCPU, "target": is_count, "features": is_words},
     "finalize": {**_VCPU, "feature": is_int},
@@ -121,11 +131,20 @@ OP_FIELDS: Mapping[str, Fields] = {
     "reg_list": {**_VCPU, "n_in": is_count, "n_out": is_count},
     "run": _VCPU,
 }
-OPTIONAL_OP_FIELDS: Fields = {
-    "errno": is_errno, "data": is_bytes, "mask": is_bytes, "tail": is_text, "copied": is_count,
-    "host_dependent": is_flag, "core": is_count, "sve": is_count, "ids": is_ids, "guest": is_steps,
-    "immediate_exit": is_flag,
-}  # fmt: skip
+_COMPARED: Fields = {"errno": is_errno, "host_dependent": is_flag}
+OPTIONAL_OP_FIELDS: Mapping[str, Fields] = {
+    "create_vm": _COMPARED,
+    "create_vcpu": _COMPARED,
+    "enable_cap": _COMPARED,
+    "vcpu_init": _COMPARED,
+    "finalize": _COMPARED,
+    "get": {**_COMPARED, "data": is_bytes, "mask": is_bytes},
+    "set": {**_COMPARED, "tail": is_text},
+    "get_short": {**_COMPARED, "copied": is_count},
+    "set_short": {**_COMPARED, "copied": is_count},
+    "reg_list": {**_COMPARED, "core": is_count, "sve": is_count, "sme": is_count, "ids": is_ids, "unwritten": is_count},
+    "run": {**_COMPARED, "guest": is_steps, "immediate_exit": is_flag},
+}
 FIELDS_OF_SUCCESS = {"get": ("data",), "reg_list": ("core", "sve", "ids"), "run": ("guest",)}
 STEP_FIELDS: Mapping[str, Fields] = {
     "msr": {"msr": is_text, "value": is_number},
@@ -138,3 +157,4 @@ STEP_FIELDS: Mapping[str, Fields] = {
     "narrow": {"narrow": is_count},
     "undef": {"undef": is_text},
 }
+OPTIONAL_STEP_FIELDS: Fields = {"vl": is_count, "mask": is_number, "esr": is_number}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from . import layout, regid
 from .layout import FFR, NUM_PREGS, NUM_ZREGS, SVCR_SM, SVCR_ZA
@@ -15,7 +16,7 @@ LEGEND = f"""\
    {PADDING} beyond the guest's length: userspace alone sees it, the next KVM_RUN drops it
    {STALE} stale: held in memory, seen by nobody"""
 GROUP_BYTES = 16
-GROUPS_A_ROW = 2
+ROW_BYTES = 2 * GROUP_BYTES
 
 
 def describe(vcpu: Vcpu) -> Iterator[str]:
@@ -105,14 +106,12 @@ def _register(name: str, data: memoryview, live_bytes: int, mark: str | None) ->
     """Rows of groups, each behind its mark; `mark` None: by whether a group lies within the live bytes."""
     if not data.tobytes().strip(b"\0"):
         if len(data):
-            yield f"{name:>5}  {(mark or LIVE)}0"
+            yield f"{name:>5}  {mark or LIVE}0"
         return
-    width = min(GROUP_BYTES, live_bytes) or GROUP_BYTES
-    groups = [
-        ((mark or (LIVE if start < live_bytes else PADDING)) + data[start : start + width].hex())
-        for start in range(0, len(data), width)
-    ]
-    a_row = GROUPS_A_ROW * GROUP_BYTES // width
-    for first in range(0, len(groups), a_row):
-        label = name if first == 0 else ""
-        yield f"{label:>5}  {' '.join(groups[first : first + a_row])}"
+    edges = sorted({*range(0, len(data), GROUP_BYTES), min(live_bytes, len(data)), len(data)})
+    row = ""
+    for start, stop in pairwise(edges):
+        row += f" {mark or (LIVE if start < live_bytes else PADDING)}{data[start:stop].hex()}"
+        if stop % ROW_BYTES == 0 or stop == len(data):
+            yield f"{name:>5} {row}"
+            name, row = "", ""

@@ -1,11 +1,11 @@
-"""The guest's part of a recorded run: steps that a guest takes, and what it must read (tests/recordings/FORMAT.md)."""
+"""The guest's part of a recorded run: steps that a guest takes, and what it reads (tests/recordings/FORMAT.md)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from . import layout
-from .compare import Difference, compare_bytes, compare_number
+from .compare import Observation
 from .errors import GuestUndefined
 from .guest import Guest
 from .layout import NUM_PREGS, NUM_ZREGS
@@ -16,94 +16,104 @@ CPACR_ZEN_EL1 = 1 << 16
 
 def take_step(guest: Guest, step: Op) -> None:
     """The guest has done what the step says, and read what it says. Difference otherwise."""
+    for observation in observe_step(guest, step):
+        observation.check()
+
+
+def observe_step(guest: Guest, step: Op) -> Iterator[Observation]:
+    """The guest does what the step says, and what it sees is told as it goes.
+
+    GuestUndefined where an instruction is, ValueError or IndexError for a step that no guest can take. A step at
+    another length than the one in force ends there.
+    """
     match step:
         case {"msr": register, "value": value}:
             _write_control(guest, register, int(value, 16))
         case {"mrs": register, "value": value}:
-            mask = int(step.get("mask", "f" * 16), 16)
-            actual = _read_control(guest, register)
-            if (int(value, 16) ^ actual) & mask:
-                raise Difference(f"mrs {register}: expected 0x{value}, actual 0x{actual:x}")
+            yield _read_control(guest, register, int(value, 16), int(step.get("mask", "f" * 16), 16))
         case {"smstart": mode}:
             guest.smstart(**{mode: True})
         case {"smstop": mode}:
             guest.smstop(**{mode: True})
         case {"rdvl": vl}:
-            compare_number("rdvl", vl, guest.vl)
+            yield Observation("rdvl", vl, guest.vl)
         case {"narrow": vl}:
             guest.narrow(vl)
         case {"undef": what}:
-            _check_undefined(guest, what)
+            yield Observation(what, "UNDEFINED", "UNDEFINED" if _is_undefined(guest, what) else "an access")
         case {"write": what, "data": data}:
-            _move(guest, what, step.get("vl"), bytes.fromhex(data), _write_register)
+            yield from _move(guest, what, step.get("vl"), bytes.fromhex(data), _write_register)
         case {"read": what, "data": data}:
-            _move(guest, what, step.get("vl"), bytes.fromhex(data), _compare_register)
+            yield from _move(guest, what, step.get("vl"), bytes.fromhex(data), _read_register)
 
 
-CONTROL_REGS = ("zcr", "smcr", "cpacr", "fpsr", "fpcr", "svcr")
+CONTROL_REGS = ("zcr", "smcr", "cpacr", "fpsr", "fpcr", "svcr", "fpmr")
 
 
 def _write_control(guest: Guest, register: str, value: int) -> None:
     if register in CONTROL_REGS:
         setattr(guest, register, value)
     elif register == "smpri":
-        _ = guest.svcr  # SMPRI_EL1 is RES0 for a guest with SME
+        _ = guest.smpri  # RES0
     else:
         raise ValueError(f"no control register is called {register!r}")
 
 
-def _read_control(guest: Guest, register: str) -> int:
-    if register in (*CONTROL_REGS, "tpidr2"):
-        return int(getattr(guest, register))
-    if register in ("smpri", "smidr"):
-        _ = guest.svcr
-        return 0
-    raise ValueError(f"no control register is called {register!r}")
+def _read_control(guest: Guest, register: str, recorded: int, mask: int) -> Observation:
+    if register not in (*CONTROL_REGS, "tpidr2", "smidr", "smpri"):
+        raise ValueError(f"no control register is called {register!r}")
+    actual = int(getattr(guest, register))
+    expected = recorded if (recorded ^ actual) & mask else actual
+    return Observation(f"mrs {register}", f"0x{expected:x}", f"0x{actual:x}")
 
 
-def _check_undefined(guest: Guest, what: str) -> None:
-    """The instruction took an exception: by CPACR_EL1, or because this guest has no such thing."""
+def _is_undefined(guest: Guest, what: str) -> bool:
+    """The instruction takes an exception: by CPACR_EL1, or because this guest has no such thing."""
     probes: dict[str, Callable[[], object]] = {
         "sve": lambda: guest.vl,
         "ffr": lambda: guest.ffr,
         "zt0": lambda: guest.zt0,
-        "smidr": lambda: guest.svcr,
+        "smidr": lambda: guest.smidr,
     }
     if what not in probes:
         raise ValueError(f"no instruction is called {what!r}")
     if what == "sve" and not guest.cpacr & CPACR_ZEN_EL1:
-        return
+        return True
     try:
         probes[what]()
     except GuestUndefined:
-        return
-    raise Difference(f"{what}: expected UNDEFINED, actual an access")
+        return True
+    return False
 
 
-Mover = Callable[[Guest, str, int | None, bytes], None]
+Mover = Callable[[Guest, str, int | None, bytes], Iterator[Observation]]
 
 
-def _write_register(guest: Guest, bank: str, number: int | None, data: bytes) -> None:
+def _write_register(guest: Guest, bank: str, number: int | None, data: bytes) -> Iterator[Observation]:
     if number is None:
         setattr(guest, bank, data)
     else:
         getattr(guest, bank)[number] = data
+    return iter(())
 
 
-def _compare_register(guest: Guest, bank: str, number: int | None, data: bytes) -> None:
+def _read_register(guest: Guest, bank: str, number: int | None, data: bytes) -> Iterator[Observation]:
     actual = getattr(guest, bank) if number is None else getattr(guest, bank)[number]
-    compare_bytes(data, actual, bank.upper() if number is None else f"{bank.upper()}{number}")
+    yield Observation(bank.upper() if number is None else f"{bank.upper()}{number}", data, actual)
 
 
-def _move(guest: Guest, what: str, vl: int | None, data: bytes, mover: Mover) -> None:
+def _move(guest: Guest, what: str, vl: int | None, data: bytes, mover: Mover) -> Iterator[Observation]:
     """Every register that `what` names is moved, its share of `data` at a time."""
     if vl is not None:
-        compare_number("the length in force", vl, guest.svl if what == "za" else guest.vl)
+        in_force = guest.svl if what == "za" else guest.vl
+        yield Observation("the length in force", vl, in_force)
+        if vl != in_force:
+            return
     position = 0
     for bank, number, size in _registers(guest, what):
-        mover(guest, bank, number, data[position : position + size])
+        yield from mover(guest, bank, number, data[position : position + size])
         position += size
-    compare_number("bytes of the step", len(data), position)
+    yield Observation("bytes of the step", len(data), position)
 
 
 def _registers(guest: Guest, what: str) -> Iterator[tuple[str, int | None, int]]:

@@ -1,0 +1,55 @@
+"""The lines of a file, plain or xz-packed, in bounded memory."""
+
+from __future__ import annotations
+
+import lzma
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+
+XZ_MAGIC = b"\xfd7zXZ\0"
+XZ_MEMORY_BYTES = 128 << 20  # twice what the strongest preset of xz asks of a reader
+CHUNK_BYTES = 1 << 16
+LINE_BYTES_MAX = 16 << 20  # a run that reads all of ZA at vq 16 a hundred times still fits
+
+
+class DamagedFile(Exception):
+    """The file cannot be read on from here; the message says why."""
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Each line of the file without its newline.
+
+    DamagedFile where the file cannot be read, a line is too long, or the last one has no newline.
+    """
+    begun = b""
+    try:
+        with path.open("rb") as file:
+            for chunk in _chunks(file):
+                *lines, begun = (begun + chunk).split(b"\n")
+                yield from lines
+                if len(begun) > LINE_BYTES_MAX:
+                    raise DamagedFile(f"the line is longer than {LINE_BYTES_MAX} bytes")
+    except OSError as error:
+        raise DamagedFile(error.strerror or str(error)) from None
+    except lzma.LZMAError as error:
+        raise DamagedFile(f"damaged xz data ({error})") from None
+    if begun:
+        raise DamagedFile("the file ends within the line")
+
+
+def _chunks(file: BufferedReader) -> Iterator[bytes]:
+    if file.peek(len(XZ_MAGIC)).startswith(XZ_MAGIC):
+        return _unpacked_chunks(file)
+    return iter(lambda: file.read(CHUNK_BYTES), b"")
+
+
+def _unpacked_chunks(file: BufferedReader) -> Iterator[bytes]:
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
+    while not unpacker.eof:
+        packed = file.read(CHUNK_BYTES) if unpacker.needs_input else b""
+        if not packed and unpacker.needs_input:
+            raise DamagedFile("the xz data ends too early")
+        yield unpacker.decompress(packed, CHUNK_BYTES)
+    if unpacker.unused_data or file.read(1):
+        raise DamagedFile("there is more behind the xz data")
