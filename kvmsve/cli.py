@@ -1,4 +1,7 @@
-"""The command line: replay, show, decode, regs, convert. Exit 0 is success, 1 a difference, 2 a file or usage error."""
+"""The command line: replay, show, diff, lint, decode, regs, convert.
+
+Exit 0 is success, 1 a difference or a finding, 2 a file or usage error.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,14 +23,20 @@ from .recording import RecordingError
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command line."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     try:
         code: int = options.run(options)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except (UsageError, RecordingError) as error:
         print(f"kvmsve: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+        return 2
+    except OSError as error:
+        _drop_output()
+        print(f"kvmsve: standard output: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("kvmsve: interrupted", file=sys.stderr)
@@ -86,6 +96,14 @@ def _reg_id(text: str) -> int:
     return value
 
 
+_NAMES = ", ".join(REVISIONS)
+
+
+def _drop_output() -> None:
+    """What Python would still write at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one line."""
 
@@ -97,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="kvmsve",
         description="The register interface that KVM/arm64 gives userspace for SVE and SME, as a model.",
-        epilog="exit status: 0 success, 1 a replay differs, 2 a file or usage error",
+        epilog="exit status: 0 success, 1 a difference or a finding, 2 a file or usage error",
     )
     parser.add_argument("--version", action="version", version=f"kvmsve {version('kvmsve')}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -109,6 +127,24 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(subparsers, commands.show, "print the vCPU as it stands at a line of a recording")
     command.add_argument("file", type=Path, metavar="FILE", help="a recording, plain or .xz")
     command.add_argument("--at", type=_line, metavar="LINE", help="the last line to replay (default: the whole)")
+
+    command = _command(subparsers, commands.diff, "print what differs between two revisions for a userspace program")
+    command.add_argument("revisions", nargs=2, type=_abi, metavar="REV", help=", ".join(REVISIONS))
+    _add_length_options(command, sve=frozenset({1, 2}), sme=frozenset({1, 2, 4}))
+    command.add_argument("--recording", type=Path, metavar="FILE",
+                         help="instead do this recording's operations under both, on a host like the recorded one: "
+                              "the first that end otherwise, and the registers at the end")  # fmt: skip
+
+    command = _command(
+        subparsers, commands.lint, "say what a recorded VMM loses or risks when it saves and restores a vCPU"
+    )
+    command.epilog = (
+        "The recorded calls are made on the model with the revision's rules; their recorded outcomes do not count. A "
+        "recording has both sides where it goes on with a vCPU of the same index in another VM. exit status: 0 no "
+        "finding, 1 findings, 2 a file or usage error"
+    )
+    command.add_argument("file", type=Path, metavar="FILE", help="a recording, plain or .xz")
+    command.add_argument("--abi", type=_abi, metavar="REV", help=f"{_NAMES} (default: the recording's)")
 
     command = _command(subparsers, commands.decode, "name a register ID, and the rule that refuses it if one does")
     command.add_argument("ids", nargs="+", type=_reg_id, metavar="ID",
@@ -135,17 +171,21 @@ def _command(
 
 
 def _add_vcpu_options(command: argparse.ArgumentParser, sve: frozenset[int], sme: frozenset[int] | None) -> None:
+    names = ", ".join(REVISIONS)
+    command.add_argument("--abi", type=_abi, default=RFC_V2, metavar="REV", help=f"{names} (default: {RFC_V2.name})")
+    _add_length_options(command, sve, sme)
+    command.add_argument("--sme2", action="store_true", help="the host has SME2")
+    command.add_argument("--fa64", action="store_true", help="the host has FA64")
+    command.add_argument("--svcr", type=_number, default=0, metavar="N", help="SVCR of the vCPU (default: 0)")
+
+
+def _add_length_options(command: argparse.ArgumentParser, sve: frozenset[int], sme: frozenset[int] | None) -> None:
     def lengths(vqs: frozenset[int] | None) -> str:
         if vqs is None:
             return "1,2,4 where the revision has SME"
         return ",".join(map(str, sorted(vqs))) or "without"
 
-    names = ", ".join(REVISIONS)
-    command.add_argument("--abi", type=_abi, default=RFC_V2, metavar="REV", help=f"{names} (default: {RFC_V2.name})")
     command.add_argument("--sve", type=_vqs, default=sve, metavar="VQS",
                          help=f"SVE lengths in quadwords, as 1,2,4 (default: {lengths(sve)})")  # fmt: skip
     command.add_argument("--sme", type=_vqs, default=sme, metavar="VQS",
                          help=f"streaming lengths likewise (default: {lengths(sme)})")  # fmt: skip
-    command.add_argument("--sme2", action="store_true", help="the host has SME2")
-    command.add_argument("--fa64", action="store_true", help="the host has FA64")
-    command.add_argument("--svcr", type=_number, default=0, metavar="N", help="SVCR of the vCPU (default: 0)")

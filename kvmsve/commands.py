@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from . import layout, regid
+from .abi import Abi
 from .compare import Difference
 from .compare import describe as describe_op
+from .diff import columns, differences, table
+from .divergence import Comparison, kinds
 from .errors import HostOops, KvmError
+from .features import Feature
+from .lint import lint as lint_recording
 from .output import whole_file
 from .recording import Recording, RecordingError
 from .regfile import rewrite
 from .replay import Misuse, Replay
+from .schema import Op
 from .show import describe
-from .vcpu import Feature, Host, Vcpu
+from .vcpu import Host, Vcpu
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
 
 PROGRESS_OPERATIONS = 20_000
 CONVERTED_AT_ONCE = 1024
+KINDS_SHOWN = 10
+LINE_COLUMNS = 100
 
 
 class UsageError(Exception):
@@ -40,7 +49,7 @@ def replay(options: argparse.Namespace) -> int:
 def _replay_file(path: Path) -> int:
     try:
         recording = Recording(path)
-        count = _play(recording, Replay(recording))
+        count = _count_operations(recording)
     except RecordingError as error:
         print(f"kvmsve: {error}", file=sys.stderr)
         return 2
@@ -52,20 +61,26 @@ def _replay_file(path: Path) -> int:
     return 0
 
 
-def _play(recording: Recording, replayed: Replay, last_line: int | None = None) -> int:
-    """The number of operations done, up to and with `last_line`."""
+def _count_operations(recording: Recording) -> int:
+    """The number of operations of the recording, all of which have been done."""
     count = 0
-    for line, op in recording:
-        if last_line is not None and line > last_line:
-            break
-        try:
-            replayed.play(line, op)
-        except Misuse as misuse:
-            raise RecordingError(recording.path, line, str(misuse)) from None
+    for _, op in _played(recording, Replay(recording)):
         count += op["op"] not in ("case", "note")
         if count % PROGRESS_OPERATIONS == 0 and count and sys.stderr.isatty():
             print(f"{recording.path.name}: {count} operations ...", end="\r", file=sys.stderr, flush=True)
     return count
+
+
+def _played(recording: Recording, replayed: Replay, last_line: int | None = None) -> Iterator[tuple[int, Op]]:
+    """Each operation up to `last_line`, after it was done. Difference where one was not as recorded."""
+    for line, op in recording:
+        if last_line is not None and line > last_line:
+            return
+        try:
+            replayed.play(line, op)
+        except Misuse as misuse:
+            raise RecordingError(recording.path, line, str(misuse)) from None
+        yield line, op
 
 
 def _shipped_recordings() -> Iterator[Path]:
@@ -79,25 +94,87 @@ def show(options: argparse.Namespace) -> int:
     recording = Recording(options.file)
     replayed = Replay(recording)
     shown = None
+    try:
+        for line, op in _played(recording, replayed, options.at):
+            if op.get("vcpu") in replayed.vcpus:
+                shown = line, op, replayed.vcpus[op["vcpu"]]
+    except Difference as difference:
+        raise UsageError(f"{recording.path}, {difference}; show works up to the line before") from None
+    if shown is None:
+        raise UsageError(
+            f"{recording.path} has no vCPU up to {'its end' if options.at is None else f'line {options.at}'}"
+        )
+    line, op, vcpu = shown
+    source = f"{recording.path.name} ({recording.header.abi.name})"
+    print(f"vCPU {op['vcpu']} of {source} after line {line}, {describe_op(op)}")
+    print(*describe(vcpu), sep="\n")
+    return 0
+
+
+def diff(options: argparse.Namespace) -> int:
+    """What differs between the two revisions is printed, of the interface or of one recording's operations."""
+    first, second = options.revisions
+    if options.recording is not None:
+        return _diff_recording(Recording(options.recording), first, second)
+    try:
+        rows = differences(first, second, (options.sve, options.sme))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if not rows:
+        print("no difference")
+        return 0
+    print(*table(rows, first, second), sep="\n")
+    return 1
+
+
+def _diff_recording(recording: Recording, first: Abi, second: Abi) -> int:
+    comparison = Comparison(recording, first, second)
+    found, count = [], 0
     for line, op in recording:
-        if options.at is not None and line > options.at:
-            break
         try:
-            replayed.play(line, op)
+            difference = comparison.play(line, op)
         except Misuse as misuse:
             raise RecordingError(recording.path, line, str(misuse)) from None
-        except Difference as difference:
-            raise UsageError(f"{recording.path}, {difference}; show works up to the line before") from None
-        if op.get("vcpu") in replayed.vcpus:
-            shown = line, op
-    if shown is None:
-        raise UsageError(f"{recording.path} has no vCPU up to line {options.at}")
-    line, op = shown
-    print(
-        f"vCPU {op['vcpu']} of {recording.path.name} ({recording.header.abi.name}) after line {line}, {describe_op(op)}"
-    )
-    print(*describe(replayed.vcpus[op["vcpu"]]), sep="\n")
-    return 0
+        count += op["op"] not in ("case", "note")
+        if difference is not None:
+            found.append(difference)
+        if comparison.crashed:
+            break
+    left = [(f"  vCPU {number}: {names}", *texts) for number, names, texts in comparison.registers()]
+    if not found and not left:
+        print(f"no difference in {count} operations")
+        return 0
+    cells = [(f"  {_first_of(alike)}", alike[0].expected, alike[0].actual) for alike in kinds(found)]
+    title, *lines = columns([("", first.name, second.name), *cells[:KINDS_SHOWN], *left])
+    more = f", {len(cells) - KINDS_SHOWN} kinds not shown" if len(cells) > KINDS_SHOWN else ""
+    print(title, f"{len(found)} of {count} operations differ{more}", *lines[: len(lines) - len(left)], sep="\n")
+    if comparison.crashed:
+        print("a host has crashed there, nothing more was done")
+    closing = "no difference in registers at the end" if comparison.open_vcpus else "no vCPU is open at the end"
+    print("registers at the end" if left else closing, *lines[len(lines) - len(left) :], sep="\n")
+    return 1
+
+
+def _first_of(alike: list[Difference]) -> str:
+    first = alike[0]
+    where = f", {first.where}" if first.where else ""
+    return f"line {first.line}, {describe_op(first.op)}{where}" + (f" ({len(alike)} alike)" if len(alike) > 1 else "")
+
+
+def lint(options: argparse.Namespace) -> int:
+    """What the recorded VMM loses or risks is printed, with the reason and the way out."""
+    recording = Recording(options.file)
+    revision = options.abi or recording.header.abi
+    report = lint_recording(recording, revision)
+    for finding in report.findings:
+        print(f"line {finding.line}, vCPU {finding.vcpu}: {finding.rule.name}")
+        for text in (finding.consequence, f"why: {finding.rule.why}", f"fix: {finding.rule.fix}"):
+            print(textwrap.fill(text, LINE_COLUMNS, initial_indent=" " * 4, subsequent_indent=" " * 8))
+    for transfer in report.transfers:
+        print(textwrap.fill(str(transfer), LINE_COLUMNS, subsequent_indent=" " * 8))
+    count = len(report.findings)
+    print(f"{recording.path.name} under {revision.name}: {count} finding{'s' if count != 1 else ''}")
+    return int(count > 0)
 
 
 def decode(options: argparse.Namespace) -> int:
