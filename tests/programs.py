@@ -1,0 +1,253 @@
+"""Random programs of ioctls and guest steps, done on the package and on tests/model.py alike (see test_machine.py).
+
+`rng` is a random.Random, or what Hypothesis draws in its place.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import model
+from model import SME
+from twin import Twin, outcome
+
+from kvmsve import Host
+from kvmsve.abi import REVISIONS
+
+# Repeats are weights
+HOSTS = [*model.VALID_FEATURES, "rfc-v2", "rfc-v2", "rfc-v2", "rfc-v2-r123", "rfc-v2-r1", "rfc-v2-r1"]
+SVE_SETS = [(), (1,), (1, 2), (1, 2), (1, 2, 4), (1, 2, 3, 4), (1, 3), (1, 2, 4, 8)] * 2 + [tuple(range(1, 17))]
+SME_SETS = [(), (1,), (2,), (4,), (1, 2), (1, 2, 4), (2, 4), (1, 4), (2, 8)] * 2 + [(1, 2, 4, 8, 16), (16,)]
+REGISTERS: list[Callable[[Any], int]] = [
+    *[lambda rng: model.Z_BASE | rng.randrange(32) << 5] * 6,
+    *[lambda rng: model.P_BASE | rng.randrange(16) << 5] * 4,
+    *[lambda rng: model.FFR_ID] * 2,
+    *[lambda rng: model.ZA_BASE | rng.randrange(1 << rng.randrange(9)) << 5] * 3,
+    *[lambda rng: model.ZT0_ID] * 2,
+    *[lambda rng: rng.choice((model.FPSR, model.FPCR))] * 2,
+    *[lambda rng: rng.choice((model.ZCR, model.SMCR, model.TPIDR2, model.CPACR))] * 2,
+    *[lambda rng: model.SVCR] * 2,
+    lambda rng: rng.choice(model.CORE_U64),
+    lambda rng: rng.choice(model.CORE_V),
+    lambda rng: rng.choice(model.VLS_ID),
+    lambda rng: rng.choice((model.PFR0, model.PFR1, model.ZFR0, model.SMFR0)),
+]
+PFR2 = 0x6030_0000_0013_C022  # a plain value in the model, an ID register of later kernels in the package
+PLAIN_IDS = [reg_id for reg_id in model.OTHER_IDS if reg_id != PFR2]
+ALL_REGISTERS = [*REGISTERS, lambda rng: rng.choice(PLAIN_IDS)]
+ID_BITS = {  # what a write of an ID register changes here; of other fields the model knows less than the package
+    model.PFR0: (0, 1 << 32),
+    model.PFR1: (0, 1 << 24, 1 << 25, 3 << 24),
+    model.ZFR0: (0, 1, 1 << 8),
+    model.SMFR0: (0, 1 << 63, 1 << 56, 1 << 63 | 1 << 56, 1),
+}
+POOL = random.Random(1).randbytes(1 << 16)
+UNTOUCHED = b"\xa5"
+
+
+def some_bytes(rng: Any, size: int) -> bytes:
+    start = rng.randrange(len(POOL) - size)
+    return POOL[start : start + size]
+
+
+class Pair:
+    """One VM on one host, twice; most of its vCPUs are finalized."""
+
+    def __init__(self, rng: Any) -> None:
+        revision, sve_vqs, sme_vqs = rng.choice(HOSTS), rng.choice(SVE_SETS), rng.choice(SME_SETS)
+        flags = {name: rng.random() < chance for name, chance in (("sme2", 0.7), ("fa64", 0.5), ("big_endian", 0.2))}
+        offered = None if rng.random() < 0.8 else {bit for bit in (2, 3, 4, 5, 6, 8) if rng.random() < 0.8}
+        trace: deque[Any] = deque([(revision, sve_vqs, sme_vqs, flags, offered)], maxlen=50)
+        host = Host(sve_vqs=sve_vqs, sme_vqs=sme_vqs, abi=REVISIONS[revision], features_offered=offered, **flags)
+        other = model.Host(sve_vqs, sme_vqs, revision=revision, features_offered=offered, **flags)
+        for cap in (70, 170, 231, 232):
+            assert host.check_extension(cap) == other.check_extension(cap)
+        vm, other_vm = host.create_vm(), other.create_vm()
+        indices = range(1 + rng.randrange(3))
+        self.twins = [Twin(vm.create_vcpu(n), other_vm.create_vcpu(n), trace) for n in indices]
+        for twin in self.twins:
+            if rng.random() < 0.9:
+                for operation in (init, set_vls, set_vls, finalize):
+                    operation(twin, rng)
+
+    @property
+    def oopsed(self) -> bool:
+        return any(twin.oopsed for twin in self.twins)
+
+    def step(self, rng: Any) -> Twin:
+        """The vCPU that has done one operation."""
+        twin = rng.choice(self.twins)
+        rng.choice(OPERATIONS)(twin, rng)
+        return twin
+
+
+# The ioctls
+
+
+def init(twin: Twin, rng: Any) -> None:
+    """Mostly the features that the VM has, or some that the host offers."""
+    words, target = [0, 0, 0, 0, 0, 0, 0], 5
+    host, words[0] = twin.other.host, rng.choice((0, 1 << 4, 1 << 8, 1 << 4 | 1 << 8, 1 << 4 | 1 << 8, 1 << 4 | 1 << 8))
+    words[0] &= host.valid_features & sum(1 << bit for bit in host.features_offered)
+    if twin.other.vm.features is not None and rng.random() < 0.8:
+        words[0] = twin.other.vm.features | rng.randrange(2)
+    if rng.random() < 0.1:
+        words[0] ^= 1 << rng.randrange(12)
+    if rng.random() < 0.03:
+        words[rng.randrange(7)] = 1 << rng.randrange(32)
+    if rng.random() < 0.03:
+        target = rng.randrange(8)
+    twin.both(("init", words, target), lambda: twin.vcpu.init(words, target), lambda: twin.other.init(words, target))
+
+
+def set_vls(twin: Twin, rng: Any) -> None:
+    """Mostly the host's lengths up to one of them."""
+    kind = rng.randrange(2)
+    host_vqs = sorted(twin.other.host.vqs[kind]) or [1]
+    highest = rng.choice(host_vqs)
+    vqs = {vq for vq in host_vqs if vq <= highest}
+    if rng.random() < 0.2:
+        vqs ^= {1 + rng.randrange(1 << rng.randrange(10))}
+    data = sum(1 << vq - 1 for vq in vqs if rng.random() < 0.97).to_bytes(64, "little")
+    twin.set(model.VLS_ID[kind], data if rng.random() < 0.9 else data[: rng.randrange(64)])
+
+
+def finalize(twin: Twin, rng: Any) -> None:
+    feature = 4 if rng.random() < 0.9 else rng.randrange(10)
+    twin.both(("finalize", feature), lambda: twin.vcpu.finalize(feature), lambda: twin.other.finalize(feature))
+
+
+def get(twin: Twin, rng: Any) -> None:
+    twin.get(rng.choice(ALL_REGISTERS)(rng))
+
+
+def set_(twin: Twin, rng: Any) -> None:
+    reg_id = rng.choice(ALL_REGISTERS)(rng)
+    data = some_bytes(rng, model.width(reg_id) + rng.choice((0, 0, 9)))
+    if reg_id in ID_BITS:
+        data = (twin.other._id_value(reg_id) ^ rng.choice(ID_BITS[reg_id])).to_bytes(8, "little")
+    twin.set(reg_id, data)
+
+
+def set_mode(twin: Twin, rng: Any) -> None:
+    reg_id, value = model.SVCR, rng.choice((0, 1, 2, 2, 3, 3))
+    if rng.random() < 0.2:
+        reg_id, value = model.SMCR, 3 << 30 | rng.randrange(16)
+    twin.set(reg_id, value.to_bytes(8, "little"))
+
+
+def set_short(twin: Twin, rng: Any) -> None:
+    reg_id = rng.choice(REGISTERS)(rng)
+    twin.set(reg_id, some_bytes(rng, rng.randrange(1 + model.width(reg_id))))
+
+
+def get_short(twin: Twin, rng: Any) -> None:
+    """A user buffer of any size, and what it holds afterwards."""
+    reg_id = rng.choice(REGISTERS)(rng)
+    room = rng.randrange(3 + model.width(reg_id))
+    buffer = bytearray(UNTOUCHED * room)
+
+    def expected() -> tuple[Any, bytes]:
+        try:
+            result, data = None, twin.other.get(reg_id, room)
+        except model.Refused as refused:
+            result, data = ("errno", refused.errno, None), refused.wrote and twin.other.get(reg_id)
+        return result, twin.reordered(reg_id, data)[:room].ljust(room, UNTOUCHED)
+
+    twin.both(
+        ("get", hex(reg_id), room),
+        lambda: (outcome(lambda: twin.vcpu.get_one_reg_into(reg_id, buffer)), bytes(buffer)),
+        expected,
+    )
+
+
+def wrong_id(twin: Twin, rng: Any) -> None:
+    """An ID with one or two bits changed."""
+    reg_id = rng.choice(ALL_REGISTERS)(rng)
+    for _ in range(1 + rng.randrange(2)):
+        reg_id ^= 1 << rng.choice((rng.randrange(16), rng.randrange(16, 32), rng.randrange(52, 56), rng.randrange(64)))
+    if rng.random() < 0.5:
+        twin.get(reg_id)
+    elif reg_id not in ID_BITS:
+        twin.set(reg_id, bytes(model.width(reg_id)) if rng.random() < 0.8 else b"")
+
+
+def reg_list(twin: Twin, rng: Any) -> None:
+    n = rng.choice((None, None, 0, 230, 231, 232, 258, 259, 277, 278, 281, 282, 283))
+    twin.both(("reg_list", n), lambda: twin.vcpu.get_reg_list(n), lambda: twin.other.reg_list(n))
+
+
+def run(twin: Twin, rng: Any) -> None:
+    immediate = rng.random() < 0.25
+    runs: list[Any] = []
+    refused = twin.both(
+        ("run", immediate),
+        lambda: runs.append(twin.vcpu.run(immediate_exit=immediate)),
+        lambda: runs.append(twin.other.run(immediate)),
+    )
+    if refused:
+        return
+    with runs[0] as guest:
+        for _ in range(rng.randrange(12)):
+            guest_step(twin, guest, runs[1], rng)
+            assert twin.vcpu.fp_state.name == twin.other.fp_state, list(twin.trace)
+    twin.other.put(runs[1])
+
+
+# What the guest does
+
+BANKS = {"z": 32, "p": 16, "v": 32, "za": 0}
+CONTROLS = ("svcr", "svcr", "zcr", "smcr", "smcr", "fpsr", "fpcr", "cpacr")
+GUEST_STEPS = (
+    *("z", "z", "p", "v", "za", "za", "ffr", "ffr", "zt0", "zt0"),
+    *("smstart", "smstart", "smstop", "vl", "svl", "narrow", "control", "control", "control"),
+)
+
+
+def guest_step(twin: Twin, guest: Any, other: model.Guest, rng: Any) -> None:
+    """One instruction; what it moves has the size that is in force, or rarely another."""
+    name, write = rng.choice(GUEST_STEPS), rng.random() < 0.6
+    vl = other._current()
+    svl = other._length(SME) if other.vcpu.has(SME) else 16
+    if name in BANKS or name in ("ffr", "zt0"):
+        move(twin, guest, other, rng, name, write, {"z": vl, "v": 16, "za": svl, "zt0": 64}.get(name, vl // 8), svl)
+    elif name == "control":
+        name = rng.choice(CONTROLS)
+        value = rng.randrange(16) | rng.choice((0, 1, 2, 3, 3, 3)) << 30 | rng.choice((0, 0, 0, 1 << 63))
+        if write or name == "cpacr":
+            setter = getattr(other, f"set_{name}")
+            twin.both((name, value), lambda: setattr(guest, name, value), lambda: setter(value))
+        else:
+            twin.both((name,), lambda: getattr(guest, name), getattr(other, f"get_{name}"))
+    elif name in ("smstart", "smstop"):
+        sm, za = rng.choice(((True, True), (True, False), (False, True), (False, False)))
+        twin.both((name, sm, za), lambda: getattr(guest, name)(sm=sm, za=za), lambda: getattr(other, name)(sm, za))
+    elif name in ("vl", "svl"):
+        twin.both((name,), lambda: getattr(guest, name), getattr(other, name))
+    elif other._scalable():
+        twin.both((name, vl), lambda: guest.narrow(vl), lambda: other.narrow(vl))
+
+
+def move(twin: Twin, guest: Any, other: model.Guest, rng: Any, name: str, write: bool, size: int, rows: int) -> None:
+    """A load or a store of one register."""
+    data = some_bytes(rng, size + (rng.random() < 0.03))
+    reader, writer = getattr(other, f"read_{name}"), getattr(other, f"write_{name}")
+    if name in BANKS:
+        n, bank = rng.randrange(BANKS[name] or rows), getattr(guest, name)
+        if write:
+            twin.both((name, n, len(data), data[:16].hex()), lambda: bank.__setitem__(n, data), lambda: writer(n, data))
+        else:
+            twin.both((name, n), lambda: bank[n], lambda: reader(n))
+    elif write:
+        twin.both((name, len(data), data[:16].hex()), lambda: setattr(guest, name, data), lambda: writer(data))
+    else:
+        twin.both((name,), lambda: getattr(guest, name), reader)
+
+
+OPERATIONS = (
+    *(init, set_vls, finalize, reg_list, set_short, set_short, get_short, get_short, wrong_id, wrong_id),
+    *([get] * 8 + [set_] * 8 + [set_mode] * 4 + [run] * 10),
+)

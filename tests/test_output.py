@@ -1,0 +1,66 @@
+"""A file is there, complete, under its name, or not there at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kvmsve.output import whole_file
+
+
+def test_file_has_its_name_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with whole_file(path) as partial:
+        partial.write_bytes(b"new")
+        assert not path.exists()
+        assert partial.parent == tmp_path
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+    assert path.read_bytes() == b"new"
+
+
+def test_older_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with whole_file(path) as partial:
+        partial.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
+def test_failure_leaves_what_there_was(tmp_path: Path, written: bool, error: type[BaseException]) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+
+    def fail() -> None:
+        with whole_file(path) as partial:
+            if written:
+                partial.write_bytes(b"new")
+            raise error("in the block")
+
+    with pytest.raises(error, match="in the block"):
+        fail()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+    assert path.read_bytes() == b"old"
+
+
+def test_file_that_was_never_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_directory_in_the_way_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError, match="directory"), whole_file(tmp_path / "out") as partial:
+        partial.write_bytes(b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_files_at_once_do_not_meet(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a") as first, whole_file(tmp_path / "b") as second:
+        first.write_bytes(b"a")
+        second.write_bytes(b"b")
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == {"a": b"a", "b": b"b"}
