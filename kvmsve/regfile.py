@@ -5,8 +5,9 @@ The only importer of the C module. Every buffer is allocated once; a conversion 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from ._ffi import ffi, lib
 from .errors import HostOops
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -169,16 +172,22 @@ def rewrite(
         if _states_overlap(out):
             raise ValueError("the states of out must not overlap one another")
     share = partial(_rewrite_share, out, states, dst_vq, src_vq, threads)
-    if threads == 1:
-        share(0)
-    else:
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(threads - 1) as pool:
-            others = pool.map(share, range(1, threads))
-            share(0)
-            list(others)
+    others = _waiting_threads(threads - 1).map(share, range(1, threads)) if threads > 1 else ()
+    share(0)
+    for _ in others:
+        continue
     return out
+
+
+@cache
+def _waiting_threads(count: int) -> ThreadPoolExecutor:
+    """Threads that wait for the next call; to start them anew costs as much as to rewrite a thousand states."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(count)
+
+
+os.register_at_fork(after_in_child=_waiting_threads.cache_clear)
 
 
 def _expect_states(array: NDArray[np.uint8], what: str, shape: tuple[Any, ...]) -> None:

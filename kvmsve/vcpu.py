@@ -16,6 +16,7 @@ from .errors import KvmError, check_number
 from .features import FEATURE_WORDS, PTRAUTH, TARGET_GENERIC_V8, Feature, FeatureSet, bits, feature_words
 from .guest import Guest
 from .idregs import IdRegs, host_id_regs
+from .layout import SVCR_SM, SVCR_ZA
 from .registers import Registers
 from .views import VectorLengths
 
@@ -210,11 +211,11 @@ class Vcpu(Registers):
     @property
     def listing(self) -> reglist.Listing:
         """What KVM_GET_REG_LIST has to say, whether it would or not."""
-        za_is_on = bool(self.svcr & layout.SVCR_ZA)
-        known = (self.lengths, self._view, self._has_sme2, za_is_on)
+        sme2, svcr = self._has_sme2, self.svcr
+        known = (self.lengths, svcr & (SVCR_SM | SVCR_ZA), sme2, self._has_fa64)
         if known not in self._listings:
             self._listings[known] = reglist.listing(
-                self.abi, self.lengths, self._view, self._system.gates, has_sme2=self._has_sme2, za_is_on=za_is_on
+                self.abi, self.lengths, self._view, self._system.gates, has_sme2=sme2, za_is_on=bool(svcr & SVCR_ZA)
             )
         return self._listings[known]
 
