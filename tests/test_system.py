@@ -1,0 +1,127 @@
+"""System registers of later revisions: effects of SVCR, registers of EL2, SMIDR_EL1, and what another vCPU changes."""
+
+import pytest
+
+from kvmsve import Feature, Host, KvmError, regid
+from kvmsve.abi import REVISIONS
+
+V12 = REVISIONS["v12"]
+FLUSHING = [f"v{number}" for number in range(5, 13)]
+
+
+def word(value: int) -> bytes:
+    return value.to_bytes(8, "little")
+
+
+def get(vcpu, reg_id: int) -> int:
+    return int.from_bytes(vcpu.get_one_reg(reg_id), "little")
+
+
+def refused(vcpu, reg_id: int, value: int) -> str:
+    with pytest.raises(KvmError) as caught:
+        vcpu.set_one_reg(reg_id, word(value))
+    return caught.value.symbol
+
+
+def make(abi, *extra: int):
+    offered = {2, 3, 4, abi.sme_feature, *extra}
+    machine = Host(sve_vqs={1, 2}, sme_vqs={1, 2}, sme2=True, fa64=True, fpmr=True, abi=abi, features_offered=offered)
+    vm = machine.create_vm()
+    vcpus = [vm.create_vcpu(n) for n in range(2)]
+    for vcpu in vcpus:
+        vcpu.init({Feature.SVE, Feature.SME, *extra})
+        vcpu.finalize(Feature.VEC)
+    return vm, *vcpus
+
+
+@pytest.mark.parametrize("revision", FLUSHING)
+@pytest.mark.parametrize("old", range(4))
+@pytest.mark.parametrize("new", range(4))
+def test_a_set_of_svcr_flushes_what_the_switch_would(revision, old, new):
+    _, vcpu, _ = make(REVISIONS[revision])
+    vcpu.set_one_reg(regid.SVCR, word(old))
+    for reg_id, data in ((regid.zreg_id(5), b"\5" * 256), (regid.FPSR, b"\7" * 4), (regid.FPCR, b"\x0b" * 4)):
+        vcpu.set_one_reg(reg_id, data)
+    vcpu.set_one_reg(regid.FPMR, word(9))
+    if old & 2 and not REVISIONS[revision].za.get_writes:
+        vcpu.set_one_reg(regid.za_row_id(1), b"\3" * 256)
+    vcpu.set_one_reg(regid.SVCR, word(new))
+    switched = bool((old ^ new) & 1)
+    assert vcpu.get_one_reg(regid.zreg_id(5))[:32] == (bytes(32) if switched else b"\5" * 32)
+    assert get(vcpu, regid.FPSR) == (0x0800009F if switched else 0x07070707)
+    assert (get(vcpu, regid.FPCR), get(vcpu, regid.FPMR)) == (0x0B0B0B0B, 0 if switched else 9)
+    if old & 2 and not REVISIONS[revision].za.get_writes:
+        assert bytes(vcpu.sme_state[32:64]) == b"\3" * 32
+        vcpu.set_one_reg(regid.SVCR, word(0))
+        vcpu.set_one_reg(regid.SVCR, word(2))
+        assert not any(vcpu.sme_state)
+
+
+@pytest.mark.parametrize("bit", range(2, 64))
+def test_res0_bits_of_svcr(bit):
+    _, stored, _ = make(REVISIONS["v4"])
+    stored.set_one_reg(regid.SVCR, word(1 << bit))
+    assert get(stored, regid.SVCR) == 1 << bit
+    _, checked, _ = make(V12)
+    assert refused(checked, regid.SVCR, 1 << bit) == "EINVAL"
+    assert get(checked, regid.SVCR) == 0
+
+
+def test_registers_of_el2_are_masked_from_the_first_run_on():
+    """abi-revisions.md 11A.10."""
+    _, vcpu, other = make(V12, 7)
+    ones = (1 << 64) - 1
+    for reg_id in (regid.SMCR_EL2, regid.ZCR_EL2):
+        vcpu.set_one_reg(reg_id, word(ones))
+        assert get(vcpu, reg_id) == ones
+    assert refused(vcpu, regid.SMPRIMAP_EL2, 1) == "EINVAL"
+    vcpu.run()
+    assert (get(vcpu, regid.SMCR_EL2), get(vcpu, regid.ZCR_EL2)) == (0xC000000F, 0xF)
+    other.set_one_reg(regid.SMCR_EL2, word(ones))
+    assert get(other, regid.SMCR_EL2) == 0xC000000F
+    assert {regid.SMCR_EL2, regid.SMPRIMAP_EL2, regid.ZCR_EL2} <= set(vcpu.get_reg_list())
+    _, without, _ = make(V12)
+    assert refused(without, regid.SMCR_EL2, 0) == refused(without, regid.SMPRIMAP_EL2, 0) == "ENOENT"
+
+
+def test_smidr_of_the_vm_needs_the_capability():
+    vm, vcpu, other = make(V12)
+    vcpu.set_one_reg(regid.SMIDR_EL1, word(0))
+    assert refused(vcpu, regid.SMIDR_EL1, 0x12) == "EINVAL"
+    vm.enable_cap(239)
+    assert refused(vcpu, regid.SMIDR_EL1, 1 << 15) == "EINVAL"
+    vcpu.set_one_reg(regid.SMIDR_EL1, word(0x12))
+    assert get(other, regid.SMIDR_EL1) == 0x12
+    other.run()
+    assert refused(vcpu, regid.SMIDR_EL1, 0x13) == "EBUSY"
+    with other.run() as guest:
+        assert guest.smidr == 0x12
+
+
+def test_what_another_vcpu_hides_is_gone_at_once():
+    """abi-revisions.md 11A.7: ID registers belong to the VM."""
+    _, vcpu, other = make(V12)
+    vcpu.set_one_reg(regid.SVCR, word(3))
+    vcpu.set_one_reg(regid.ZT0, b"\x2a" * 64)
+    vcpu.get_one_reg(regid.FFR_ID)
+    pfr1, smfr0 = get(other, regid.ID_AA64PFR1_EL1), get(other, regid.ID_AA64SMFR0_EL1)
+    other.set_one_reg(regid.ID_AA64PFR1_EL1, word(pfr1 & ~(0xF << 24) | 1 << 24))
+    other.set_one_reg(regid.ID_AA64SMFR0_EL1, word(smfr0 & ~(1 << 63)))
+    for reg_id in (regid.ZT0, regid.FFR_ID):
+        with pytest.raises(KvmError, match="ENOENT"):
+            vcpu.get_one_reg(reg_id)
+        assert reg_id not in vcpu.get_reg_list()
+    other.set_one_reg(regid.ID_AA64PFR1_EL1, word(pfr1))
+    other.set_one_reg(regid.ID_AA64SMFR0_EL1, word(smfr0))
+    assert vcpu.get_one_reg(regid.ZT0) == b"\x2a" * 64
+    assert regid.FFR_ID in vcpu.get_reg_list()
+
+
+def test_a_get_of_za_writes_it_until_v9():
+    _, vcpu, _ = make(REVISIONS["v9"])
+    vcpu.set_one_reg(regid.SVCR, word(2))
+    vcpu.set_one_reg(regid.za_row_id(1), b"\3" * 256)
+    buffer = bytearray(b"\xa5" * 256)
+    vcpu.get_one_reg_into(regid.za_row_id(1), buffer)
+    assert buffer == b"\xa5" * 256
+    assert bytes(vcpu.sme_state[16:32]) == b"\xa5" * 16
