@@ -90,6 +90,7 @@ class Abi:
     one_feature_set_per_vm: bool = True  # else only a vCPU's own earlier INIT binds it
     id_regs_writable: bool = True  # before the VM first runs; else only the present value is taken
 
+    imp_id_cap: int | None = None  # KVM_CAP_ARM_WRITABLE_IMP_ID_REGS
     el2_refuses_sve: bool = False
     has_fpmr: bool = True  # FPMR, on a host that has it, and its field in ID_AA64PFR2_EL1
 
@@ -112,6 +113,8 @@ class Abi:
     zfr0_with_sme: bool = False  # ID_AA64ZFR0_EL1 is there without SVE
     pfr1_sme_writable: bool = True
     smidr: SmidrRule = SmidrRule.ZERO
+    sme_with_el2: bool = False  # SMCR_EL2 and SMPRIMAP_EL2 are there, on a vCPU with EL2
+    smprimap_is_zero: bool = False  # SMPRIMAP_EL2 takes no other value
     reg_list: RegList = RegList.SVE
 
     @property
@@ -132,7 +135,7 @@ MAINLINE_6_1 = Abi(
     has_fpmr=False,
 )
 MAINLINE_6_12 = Abi(name="mainline-6.12", summary="Linux 6.12, SVE only", max_features=7)
-MAINLINE_7_3 = Abi(name="mainline-7.3", summary="Linux 7.3, SVE only", max_features=10)
+MAINLINE_7_3 = Abi(name="mainline-7.3", summary="Linux 7.3, SVE only", max_features=10, imp_id_cap=239)
 
 RFC_V2_POSTED = Abi(
     name="rfc-v2-posted",
@@ -178,9 +181,11 @@ V3 = Abi(
     name="v3",
     summary="20 Dec 2024: the view follows SVCR.SM; a SET of SVCR is a plain store; ZA is read into",
     max_features=9,
+    imp_id_cap=239,
     sme_feature=8,
     sme_cap=239,
     sme_vls=_sme_vls(0xFFFF),
+    reset_zeroes_sme_only=False,
     view=ViewRule.BY_MODE,
     zp_needs_sve=True,
     za=Za(ZaGate.EINVAL_LAST, vq_bias=-1, row_modulus=32, get_writes=True),
@@ -189,7 +194,11 @@ V3 = Abi(
     smidr=SmidrRule.PER_VCPU,
 )
 V4 = replace(
-    V3, name="v4", summary="14 Feb 2025: as v3, and ID_AA64PFR1_EL1.SME can be lowered", pfr1_sme_writable=True
+    V3,
+    name="v4",
+    summary="14 Feb 2025: as v3, and ID_AA64PFR1_EL1.SME can be lowered; SME beside EL2",
+    pfr1_sme_writable=True,
+    sme_with_el2=True,
 )
 V5 = replace(
     V4,
@@ -201,7 +210,14 @@ V5 = replace(
     svcr_write=SvcrWrite.FLUSH,
 )
 V6 = replace(V5, name="v6", summary="25 Jun 2025: as v5", sme_cap=243)
-V7 = replace(V6, name="v7", summary="22 Aug 2025: SMIDR_EL1 belongs to the VM", sme_cap=244, smidr=SmidrRule.PER_VM)
+V7 = replace(
+    V6,
+    name="v7",
+    summary="22 Aug 2025: SMIDR_EL1 belongs to the VM",
+    sme_cap=244,
+    smidr=SmidrRule.PER_VM,
+    smprimap_is_zero=True,
+)
 V8 = replace(V7, name="v8", summary="2 Sep 2025: as v7")
 V9 = replace(V8, name="v9", summary="23 Dec 2025: SME_VLS has another ID", sme_cap=247, sme_vls=_sme_vls(0xFFFE))
 V10 = replace(
@@ -209,6 +225,7 @@ V10 = replace(
     name="v10",
     summary="6 Mar 2026: ZA and ZT0 work and are listed; Z and P work without SVE; FFR needs FA64",
     sme_cap=248,
+    reset_zeroes_sme_only=True,
     zp_needs_sve=False,
     ffr_needs_fa64=True,
     za=Za(ZaGate.EBUSY_FIRST, row_modulus=32),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from errno import errorcode
+from operator import index
+from typing import SupportsIndex
 
 
 class KvmError(OSError):
@@ -24,10 +26,15 @@ class KvmError(OSError):
         return f"{self.symbol}: {self.strerror}"
 
 
-def check_number(what: str, number: int, start: int, stop: int) -> None:
-    """The number is one that its C type can hold; ValueError otherwise."""
-    if not start <= number < stop:
-        raise ValueError(f"{what} is a number from {start} to {stop - 1}, not {number}")
+def check_number(what: str, number: SupportsIndex, start: int, stop: int) -> int:
+    """The number as an int, from `start` to below `stop`; TypeError for no whole number, ValueError for another."""
+    try:
+        value = index(number)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {number!r}") from None
+    if not start <= value < stop:
+        raise ValueError(f"{what} is a number from {start} to {stop - 1}, not {value}")
+    return value
 
 
 class HostOops(Exception):

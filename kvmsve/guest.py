@@ -109,10 +109,12 @@ class Guest:
     @property
     def cpacr(self) -> int:
         """CPACR_EL1; neither a read nor a write is a use of FP."""
+        self._check_running()
         return self._sysregs[regid.CPACR_EL1]
 
     @cpacr.setter
     def cpacr(self, value: int) -> None:
+        self._check_running()
         self._sysregs[regid.CPACR_EL1] = value & U64
 
     @property
@@ -182,6 +184,8 @@ class Guest:
         The architecture leaves open whether a CPU does this when the length in force shrinks. Here the bytes stay
         unless a guest asks.
         """
+        if vl not in range(layout.VQ_BYTES, layout.zreg_bytes(layout.VQ_MAX) + 1, layout.VQ_BYTES):
+            raise ValueError(f"a length is 16 to 256 bytes, in steps of 16, not {vl}")
         cpu = self._vector_cpu("narrow")
         for n in range(layout.NUM_ZREGS):
             self._clear(layout.zreg_offset(cpu.vq, n), layout.zreg_bytes(cpu.vq), vl)
@@ -276,10 +280,13 @@ class Guest:
         return self._used_cpu()
 
     def _used_cpu(self) -> CpuRegs:
-        if self._over:
-            raise RuntimeError("this KVM_RUN has ended: its guest runs no more")
+        self._check_running()
         self._cpu.load()
         return self._cpu
+
+    def _check_running(self) -> None:
+        if self._over:
+            raise RuntimeError("this KVM_RUN has ended: its guest runs no more")
 
 
 def _mode_bits(sm: bool | None, za: bool | None) -> int:

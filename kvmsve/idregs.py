@@ -66,6 +66,7 @@ def _exact(*fields: tuple[int, int]) -> tuple[IdField, ...]:
 PFR1_SME_SHIFT = 24
 PFR1_SME2 = 2
 PFR2_FPMR = 1 << 32
+PFR2_FPMR_FIELD = 0xF << 32
 SMFR0_FA64 = 1 << 63
 ID_REGS = {
     regid.ID_AA64PFR0_EL1: IdReg(_lower_safe(0, 4, 8, 12, 36, 48, 56, 60), sve_mask=PFR0_SVE),
@@ -122,6 +123,11 @@ class IdRegs:
         self.imp_id_writable = False  # KVM_CAP_ARM_WRITABLE_IMP_ID_REGS
         self.fixed = False
 
+    @property
+    def other_host_values(self) -> dict[int, int]:
+        """The host's values of registers that each vCPU has for itself."""
+        return {reg_id: value for reg_id, value in self.host_values.items() if reg_id not in self}
+
     def __contains__(self, reg_id: int) -> bool:
         return reg_id in self._rules
 
@@ -177,6 +183,11 @@ class IdRegs:
     def has_fa64(self) -> bool:
         """ID_AA64SMFR0_EL1 says FA64."""
         return bool(self._values[regid.ID_AA64SMFR0_EL1] & SMFR0_FA64)
+
+    @property
+    def has_fpmr(self) -> bool:
+        """ID_AA64PFR2_EL1 says FPMR."""
+        return bool(self._values[regid.ID_AA64PFR2_EL1] & PFR2_FPMR_FIELD)
 
     def _limit(self, reg_id: int, value: int, lengths: VectorLengths) -> int:
         rule = self._rules[reg_id]

@@ -45,7 +45,8 @@ def save(vcpu: Vcpu) -> SavedVcpu:
 def restore(vcpu: Vcpu, saved: SavedVcpu) -> None:
     """A fresh vCPU has the features and registers of the saved one.
 
-    KvmError from the first call that this host refuses: INIT for its features, then a register by its own rule.
+    KvmError from the first call that this host refuses: INIT for its features, then a register by its own rule. A VM
+    whose SMIDR_EL1 was written needs KVM_CAP_ARM_WRITABLE_IMP_ID_REGS enabled first.
     """
     vcpu.init(saved.feature_words)
     for reg_id, value in saved.before_finalize:

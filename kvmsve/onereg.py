@@ -82,7 +82,7 @@ def sme_reg_to_region(
     if not lengths.sme_vq:
         raise KvmError(errno.ENOENT, f"{name}: the vCPU has no SME")
     if reg_id == abi.zt0 and not has_sme2:
-        raise KvmError(errno.ENOENT, f"{name}: the host has no SME2")
+        raise KvmError(errno.ENOENT, f"{name}: there is no SME2, on the host or in ID_AA64PFR1_EL1")
     if reg_id != abi.zt0 and regid.slice_of(reg_id):
         raise KvmError(errno.ENOENT, f"{name}: only slice 0 exists")
     if abi.za is None or abi.za.gate is ZaGate.UNREACHABLE:

@@ -37,7 +37,7 @@ from .bench import (
 from .features import Feature
 from .layout import SVCR_SM, SVCR_ZA
 from .sysreg import ALL_BITS
-from .vcpu import KVM_CAP_ARM_WRITABLE_IMP_ID_REGS, Vcpu
+from .vcpu import Vcpu
 
 Seen = Iterator[tuple[str, str, str]]  # an aspect, the register (or nothing) that {} in it stands for, and a text
 
@@ -258,7 +258,11 @@ def smidr(bench: Bench, setting: Setting) -> Seen:
     vm = bench.vm(setting)
     first, second = bench.vcpu(setting, vm), bench.vcpu(setting, vm)
     yield "SET of SMIDR_EL1", "", _smidr_after(first, second, 0x10)
-    vm.enable_cap(KVM_CAP_ARM_WRITABLE_IMP_ID_REGS)
+    vm = bench.vm(setting)
+    if bench.abi.imp_id_cap is None:
+        return
+    vm.enable_cap(bench.abi.imp_id_cap)
+    first, second = bench.vcpu(setting, vm), bench.vcpu(setting, vm)
     yield "SET of SMIDR_EL1 with KVM_CAP_ARM_WRITABLE_IMP_ID_REGS", "", _smidr_after(first, second, 0x20)
 
 

@@ -59,6 +59,18 @@ class RecordedGuest:
         return self._guest.tpidr2
 
     @property
+    def smidr(self) -> int:
+        """As Guest.smidr."""
+        self._steps.append({"mrs": "smidr", "value": f"{self._guest.smidr:x}"})
+        return self._guest.smidr
+
+    @property
+    def smpri(self) -> int:
+        """As Guest.smpri."""
+        self._steps.append({"mrs": "smpri", "value": f"{self._guest.smpri:x}"})
+        return self._guest.smpri
+
+    @property
     def ffr(self) -> bytes:
         """As Guest.ffr."""
         data = self._guest.ffr

@@ -21,7 +21,7 @@ from .vcpu import Host, Run, Vcpu, Vm
 
 @contextmanager
 def record(path: str | os.PathLike[str], host: Host, source: str = "kvmsve") -> Iterator[Recorder]:
-    """`with record(path, host) as host:`, and what is done with this host is in the file when the block ends well."""
+    """`with record(path, host) as recorded:`, and what is done with it is in the file when the block ends well."""
     with write_recording(path, host, source) as writer:
         recorder = Recorder(writer, host)
         yield recorder
@@ -116,6 +116,11 @@ class RecordedVm:
         op = {"op": "create_vcpu", "vm": self.number, "vcpu": number, "index": index}
         return RecordedVcpu(self._recorder, self._recorder.attempt(op, lambda: self._vm.create_vcpu(index)), number)
 
+    def enable_cap(self, cap: int) -> None:
+        """As Vm.enable_cap."""
+        op = {"op": "enable_cap", "vm": self.number, "cap": cap}
+        self._recorder.attempt(op, lambda: self._vm.enable_cap(cap))
+
     def check_extension(self, cap: int) -> int:
         """As Vm.check_extension."""
         value = self._vm.check_extension(cap)
@@ -133,6 +138,10 @@ class RecordedVcpu:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._vcpu, name)
+
+    def fail_allocations(self, n: int = 1) -> None:
+        """RuntimeError: the format has no word for it."""
+        raise RuntimeError("a failing allocation cannot be recorded")
 
     def init(self, features: FeatureSet, target: int = TARGET_GENERIC_V8) -> None:
         """As Vcpu.init."""
@@ -250,8 +259,9 @@ class RecordedRun:
         self._op = op
 
     def __enter__(self) -> RecordedGuest:
+        guest = self._run.__enter__()
         self._recorder.begin_run()
-        return RecordedGuest(self._run.__enter__(), self._op["guest"])
+        return RecordedGuest(guest, self._op["guest"])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

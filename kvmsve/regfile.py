@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import lru_cache, partial
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from . import layout
 from ._ffi import ffi, lib
-from .errors import HostOops
+from .errors import HostOops, check_number
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -154,11 +154,9 @@ def rewrite(
     """
     import numpy as np
 
-    for vq in (dst_vq, src_vq):
-        if not 1 <= vq <= layout.VQ_MAX:
-            raise ValueError(f"a vector length is 1 to {layout.VQ_MAX} quadwords, not {vq}")
-    if threads < 1:
-        raise ValueError(f"threads must be 1 or more, not {threads}")
+    dst_vq = check_number("dst_vq", dst_vq, 1, layout.VQ_MAX + 1)
+    src_vq = check_number("src_vq", src_vq, 1, layout.VQ_MAX + 1)
+    threads = check_number("threads", threads, 1, 1 << 10)
     _expect_states(states, "states", (..., layout.sve_state_bytes(src_vq)))
     dst_shape = (*states.shape[:-1], layout.sve_state_bytes(dst_vq))
     if out is None:
@@ -173,13 +171,15 @@ def rewrite(
             raise ValueError("the states of out must not overlap one another")
     share = partial(_rewrite_share, out, states, dst_vq, src_vq, threads)
     others = _waiting_threads(threads - 1).map(share, range(1, threads)) if threads > 1 else ()
-    share(0)
-    for _ in others:
-        continue
+    try:
+        share(0)
+    finally:
+        for _ in others:
+            continue
     return out
 
 
-@cache
+@lru_cache(maxsize=1)
 def _waiting_threads(count: int) -> ThreadPoolExecutor:
     """Threads that wait for the next call; to start them anew costs as much as to rewrite a thousand states."""
     from concurrent.futures import ThreadPoolExecutor

@@ -37,6 +37,7 @@ FFR_ID = PREG_BASE | FFR << NUM_SHIFT
 ZREG_MAX = ZREG_BASE | (NUM_ZREGS - 1) << NUM_SHIFT | SLICE_MASK
 PREG_MAX = FFR_ID | SLICE_MASK
 ZA_BASE = ARM64 | U2048 | SME
+SME_VLS_IDS = (ARM64 | U512 | SME | 0xFFFF, ARM64 | U512 | SME | 0xFFFE)
 ZT0 = ARM64 | U512 | SME | 0x600
 
 VREG_BASE = ARM64 | U128 | CORE | 0x54
@@ -158,11 +159,11 @@ NAMES = _names()
 def name(reg_id: int, sme_vls: int | None = None) -> str:
     """The register's name; for an ID that names none, what its fields say.
 
-    `sme_vls` is the revision's ID of SME_VLS, which moved.
+    `sme_vls` is the revision's ID of SME_VLS, which moved; without one both are called so.
     """
     if reg_id in NAMES:
         return NAMES[reg_id]
-    if reg_id == sme_vls:
+    if reg_id == sme_vls or (sme_vls is None and reg_id in SME_VLS_IDS):
         return "SME_VLS"
     if reg_id >> 32 == ZA_BASE >> 32 and coproc(reg_id) == SME:
         return _with_slice(f"ZA.H[{(reg_id & 0xFFFF) >> NUM_SHIFT}]", reg_id)

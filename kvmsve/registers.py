@@ -42,6 +42,7 @@ class Registers:
         self._system = SystemRegs(abi, self._regs, self._ownership, id_regs, cpu.fpmr)
         self._initialised = False
         self._finalized = False
+        self._loaded: object = None  # the run that has loaded the vCPU, as long as its guest may act
         self._running = False
         self._tables: dict[int, RegionTable] = {}  # by length
         self._regions: RegionTable = {}  # the table of the present view, empty while the vCPU runs
@@ -173,7 +174,7 @@ class Registers:
     def _select_regions(self) -> None:
         """The table in use is that of the view, which SVCR may have changed."""
         now = self._view
-        if self._running or not self._finalized or not now.has_zp:
+        if self._loaded is not None or not self._finalized or not now.has_zp:
             self._regions = {}
             return
         if now.vq not in self._tables:
@@ -191,15 +192,24 @@ class Registers:
         return table
 
     def _check_idle(self) -> None:
+        """No guest runs on the vCPU; a run whose guest never acted has ended."""
         if self._running:
             raise RuntimeError("KVM_RUN holds the vCPU until its `with` block ends")
+        if self._loaded is not None:
+            self._loaded = None
+            self._select_regions()
 
-    def _enter_guest(self) -> None:
-        self._running = True
+    def _load_guest(self, run: object) -> None:
+        self._loaded = run
         self._select_regions()
 
+    def _enter_guest(self, run: object) -> None:
+        if run is not self._loaded or self._running:
+            raise RuntimeError("this KVM_RUN has ended: the vCPU was used since")
+        self._running = True
+
     def _leave_guest(self) -> None:
-        self._running = False
+        self._running, self._loaded = False, None
         self._select_regions()
 
     def _check_initialised(self) -> None:

@@ -1,4 +1,4 @@
-"""System registers: which ones a vCPU has, what they hold after a reset, and which ID register writes are taken.
+"""System registers: which ones a vCPU has, and what they hold after a reset.
 
 Source: arch/arm64/kvm/sys_regs.c; rfc-v2.md sections 1.4 and 3.3.
 """
@@ -39,7 +39,7 @@ def open_gates(abi: Abi, lengths: VectorLengths, *, has_fpmr: bool, has_el2: boo
         Gate.FPMR: has_fpmr,
         Gate.SMIDR: has_sme or (abi.smidr is SmidrRule.PER_VM),
         Gate.SVE_AND_EL2: has_sve and has_el2,
-        Gate.SME_AND_EL2: has_sme and has_el2,
+        Gate.SME_AND_EL2: has_sme and has_el2 and abi.sme_with_el2,
     }
     return frozenset(gate for gate, is_open in passes.items() if is_open)
 

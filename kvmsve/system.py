@@ -26,7 +26,7 @@ class SystemRegs:
         self._regs = regs
         self._ownership = ownership
         self._id_regs = id_regs
-        self._has_fpmr = has_fpmr
+        self._host_has_fpmr = has_fpmr
         self.has_el2 = False
         self.reset()
 
@@ -34,7 +34,12 @@ class SystemRegs:
     def gates(self) -> frozenset[Gate]:
         """What the vCPU has of what registers may ask for."""
         lengths = self._ownership.lengths
-        return sysreg.open_gates(self._abi, lengths, has_fpmr=self._has_fpmr, has_el2=self.has_el2)
+        return sysreg.open_gates(self._abi, lengths, has_fpmr=self.has_fpmr, has_el2=self.has_el2)
+
+    @property
+    def has_fpmr(self) -> bool:
+        """The host has FPMR and the VM's ID register says so (kvm_has_fpmr())."""
+        return self._host_has_fpmr and self._id_regs.has_fpmr
 
     def get(self, reg_id: int) -> bytes:
         """The register's value; ENOENT for one that is unknown or hidden, HostOops where a read crashes the host."""
@@ -63,14 +68,12 @@ class SystemRegs:
     def enter(self) -> None:
         """The VM runs: its ID registers are fixed, and bits that a register cannot hold are gone."""
         self._id_regs.fixed = True
-        for reg_id, value in self._regs.sysregs.items():
-            self._regs.sysregs[reg_id] = value & self._kept_bits(reg_id)
 
     def reset(self) -> None:
         """Every register of the vCPU has its reset value."""
         self._regs.sysregs.clear()
         self._regs.sysregs.update((reg_id, control.reset) for reg_id, control in sysreg.CONTROL_REGS.items())
-        self._regs.sysregs.update(self._id_regs.host_values)
+        self._regs.sysregs.update(self._id_regs.other_host_values)
 
     def _read(self, reg_id: int) -> int:
         if reg_id in self._id_regs:
@@ -79,7 +82,7 @@ class SystemRegs:
             raise HostOops("a read of SMIDR_EL1 goes 32 GiB past the VM (rfc-v2.md Q27)")
         if reg_id == regid.SMIDR_EL1 and self._smidr_is_the_vms:
             return self._id_regs.smidr
-        return self._regs.sysregs.get(reg_id, 0)
+        return self._regs.sysregs.get(reg_id, 0) & self._kept_bits(reg_id)
 
     def _write(self, reg_id: int, value: int) -> None:
         if reg_id in self._id_regs:
@@ -90,10 +93,10 @@ class SystemRegs:
             return
         elif reg_id == regid.SVCR:
             write_svcr(self._abi.svcr_write, self._regs, value)
-        elif reg_id == regid.SMPRIMAP_EL2 and value:
+        elif reg_id == regid.SMPRIMAP_EL2 and value and self._abi.smprimap_is_zero:
             raise KvmError(errno.EINVAL, "SMPRIMAP_EL2: only zero can be set")
         else:
-            self._regs.sysregs[reg_id] = value & self._kept_bits(reg_id)
+            self._regs.sysregs[reg_id] = value
 
     @property
     def _smidr_is_the_vms(self) -> bool:

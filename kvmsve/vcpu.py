@@ -23,7 +23,6 @@ from .views import VectorLengths
 KVM_MAX_VCPUS = 512
 KVM_CAP_ONE_REG = 70
 KVM_CAP_ARM_SVE = 170
-KVM_CAP_ARM_WRITABLE_IMP_ID_REGS = 239
 
 
 class Host:
@@ -47,6 +46,8 @@ class Host:
         id_regs: Mapping[int, int] | None = None,
         features_offered: Iterable[int] | None = None,
     ) -> None:
+        if not isinstance(abi, Abi):
+            raise TypeError(f"abi is a revision such as kvmsve.RFC_V2; kvmsve.abi({abi!r}) may find it")
         self.abi = abi
         self.sve_vqs = _checked_vqs("SVE", sve_vqs, set(range(1, layout.VQ_MAX + 1)))
         self.sme_vqs = _checked_vqs("SME", sme_vqs, {1, 2, 4, 8, 16})
@@ -56,7 +57,7 @@ class Host:
         self.cpu = CpuFeatures(
             self.sve_vqs, self.sme_vqs if abi.has_sme else frozenset(), sme2, fa64, fpmr and abi.has_fpmr
         )
-        self.id_regs = host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64, fpmr) | dict(id_regs or {})
+        self.id_regs = host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64, self.cpu.fpmr) | dict(id_regs or {})
         self.features_offered = frozenset(self._default_features() if features_offered is None else features_offered)
 
     @property
@@ -75,7 +76,7 @@ class Host:
             return int(bool(self.sve_vqs))
         if cap == self.abi.sme_cap:
             return int(self.has_sme)
-        return int(cap in (KVM_CAP_ONE_REG, KVM_CAP_ARM_WRITABLE_IMP_ID_REGS))
+        return int(cap in (KVM_CAP_ONE_REG, self.abi.imp_id_cap))
 
     def _default_features(self) -> Iterable[int]:
         yield from (f.bit(self.abi) for f in (Feature.POWER_OFF, Feature.EL1_32BIT, Feature.PSCI_0_2, Feature.PMU_V3))
@@ -86,7 +87,8 @@ class Host:
 
 
 def _checked_vqs(what: str, vqs: Iterable[int], possible: Set[int]) -> frozenset[int]:
-    wrong = sorted(set(vqs := frozenset(vqs)) - possible)
+    vqs = frozenset(check_number(f"an {what} length", vq, -(1 << 63), 1 << 63) for vq in vqs)
+    wrong = sorted(vqs - possible)
     if wrong:
         lengths = ", ".join(map(str, sorted(possible)))
         raise ValueError(f"no CPU has the {what} length vq {wrong[0]}: there are {lengths}")
@@ -117,9 +119,11 @@ class Vm:
         return self.host.check_extension(cap)
 
     def enable_cap(self, cap: int) -> None:
-        """The VM has a capability (KVM_ENABLE_CAP). EINVAL for one that concerns no register here."""
-        if cap != KVM_CAP_ARM_WRITABLE_IMP_ID_REGS:
+        """The VM has a capability (KVM_ENABLE_CAP). EINVAL for one that concerns no register, or after a vCPU."""
+        if cap != self.host.abi.imp_id_cap:
             raise KvmError(errno.EINVAL, f"capability {cap} cannot be enabled")
+        if self.vcpus:
+            raise KvmError(errno.EINVAL, f"capability {cap}: the VM has vCPUs already")
         self.id_regs.imp_id_writable = True
 
 
@@ -138,7 +142,7 @@ class Vcpu(Registers):
 
     @property
     def feature_words(self) -> tuple[int, ...]:
-        """The seven words of the INIT that the vCPU has had."""
+        """The seven words of the INIT that the vCPU has had, but for POWER_OFF, which is no lasting feature."""
         return (self._features, *[0] * (FEATURE_WORDS - 1))
 
     def init(self, features: FeatureSet, target: int = TARGET_GENERIC_V8) -> None:
@@ -212,7 +216,7 @@ class Vcpu(Registers):
     def listing(self) -> reglist.Listing:
         """What KVM_GET_REG_LIST has to say, whether it would or not."""
         sme2, svcr = self._has_sme2, self.svcr
-        known = (self.lengths, svcr & (SVCR_SM | SVCR_ZA), sme2, self._has_fa64)
+        known = (self.lengths, svcr & (SVCR_SM | SVCR_ZA), sme2, self._has_fa64, self._system.has_fpmr)
         if known not in self._listings:
             self._listings[known] = reglist.listing(
                 self.abi, self.lengths, self._view, self._system.gates, has_sme2=sme2, za_is_on=bool(svcr & SVCR_ZA)
@@ -231,8 +235,10 @@ class Vcpu(Registers):
         self._ownership.load()
         if immediate_exit:
             raise KvmError(errno.EINTR, "immediate_exit is set")
-        cpu = self._cpu._replace(sme2=self._has_sme2, fa64=self._has_fa64)
-        return Run(self, Guest(self._regs, self._ownership, cpu, self._system.guest_smidr))
+        cpu = self._cpu._replace(sme2=self._has_sme2, fa64=self._has_fa64, fpmr=self._system.has_fpmr)
+        run = Run(self, Guest(self._regs, self._ownership, cpu, self._system.guest_smidr))
+        self._load_guest(run)
+        return run
 
     def _check_offered(self, wanted: int) -> None:
         offered = sum(1 << bit for bit in self._vm.host.features_offered)
@@ -294,7 +300,7 @@ class Run:
         self._guest = guest
 
     def __enter__(self) -> Guest:
-        self._vcpu._enter_guest()
+        self._vcpu._enter_guest(self)
         return self._guest
 
     def __exit__(

@@ -75,7 +75,7 @@ def test_the_modules_of_the_core_are_there():
 
 @pytest.mark.parametrize("module", TREES)
 def test_a_module_is_short(module):
-    assert len((PACKAGE / f"{module}.py").read_text().splitlines()) <= 310
+    assert len((PACKAGE / f"{module}.py").read_text().splitlines()) <= 320
 
 
 def may_be_terse(node: ast.FunctionDef | ast.ClassDef) -> bool:

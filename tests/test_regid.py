@@ -96,7 +96,8 @@ def test_the_name_of_each_listed_register(reg_id, theirs):
 def test_names_of_what_is_not_listed():
     assert regid.name(0x6060_0000_0017_FFFF, sme_vls=0x6060_0000_0017_FFFF) == "SME_VLS"
     assert regid.name(0x6060_0000_0017_FFFE, sme_vls=0x6060_0000_0017_FFFE) == "SME_VLS"
-    assert regid.name(0x6060_0000_0017_FFFF) == "SME 0x606000000017ffff"
+    assert regid.name(0x6060_0000_0017_FFFF) == regid.name(0x6060_0000_0017_FFFE) == "SME_VLS"
+    assert regid.name(0x6060_0000_0017_FFFF, sme_vls=0x6060_0000_0017_FFFE) == "SME 0x606000000017ffff"
     assert regid.name(0x6060_0000_0017_0600) == "ZT0"
     assert regid.name(0x6080_0000_0017_01E0) == "ZA.H[15]"
     assert regid.name(0x6080_0000_0017_01E2) == "ZA.H[15] slice 2"

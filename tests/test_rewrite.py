@@ -98,13 +98,13 @@ def test_each_number_of_threads_covers_all_rows(threads):
 @pytest.mark.parametrize(("dst_vq", "src_vq"), [(0, 1), (1, 0), (17, 1), (1, 17), (-1, 1), (1, 512)])
 def test_a_length_that_there_is_not(dst_vq, src_vq):
     wrong = next(vq for vq in (dst_vq, src_vq) if vq != 1)
-    with pytest.raises(ValueError, match=f"1 to 16 quadwords, not {wrong}$"):
+    with pytest.raises(ValueError, match=f"is a number from 1 to 16, not {wrong}$"):
         rewrite(np.zeros((1, 546), np.uint8), dst_vq, src_vq)
 
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_no_threads(threads):
-    with pytest.raises(ValueError, match=f"threads must be 1 or more, not {threads}"):
+    with pytest.raises(ValueError, match=f"threads is a number from 1 to 1023, not {threads}"):
         rewrite(states_of(1, 1), 1, 1, threads=threads)
 
 
@@ -166,7 +166,7 @@ def test_out_over_the_states(start, refused):
 
 
 def test_lengths_are_checked_first_then_type_shape_adjacency_overlap():
-    with pytest.raises(ValueError, match="quadwords"):
+    with pytest.raises(ValueError, match="dst_vq"):
         rewrite(None, 0, 1, threads=0)
     with pytest.raises(ValueError, match="threads"):
         rewrite(None, 1, 1, threads=0)

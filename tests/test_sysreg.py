@@ -1,20 +1,20 @@
 """System registers: which vCPU has which, what a reset leaves, and what ID registers take (rfc-v2.md 1.4)."""
 
-from errno import EBUSY, EINVAL
+from errno import EBUSY, EINVAL, ENOENT
 from itertools import product
 
 import model
 import pytest
 
-from kvmsve import KvmError, idregs, reglist, sysreg
-from kvmsve.abi import MAINLINE_6_1, RFC_V2
+from kvmsve import Feature, GuestUndefined, Host, KvmError, idregs, reglist, sysreg
+from kvmsve.abi import MAINLINE_6_1, RFC_V2, V12
 from kvmsve.idregs import IdRegs
 from kvmsve.views import VectorLengths
 
 BASE = 0x6030_0000_0013_0000
 PFR0, PFR1, PFR2, ZFR0, SMFR0 = (BASE | low for low in (0xC020, 0xC021, 0xC022, 0xC024, 0xC025))
 CPACR, ZCR, SMPRI, SMCR, SMIDR = BASE | 0xC082, BASE | 0xC090, BASE | 0xC094, BASE | 0xC096, BASE | 0xC806
-SVCR, TPIDR2 = BASE | 0xDA12, BASE | 0xDE85
+SVCR, FPMR, TPIDR2 = BASE | 0xDA12, BASE | 0xDA22, BASE | 0xDE85
 
 PLAIN, SVE_ONLY, SME_ONLY, BOTH = VectorLengths(), VectorLengths(2, 0), VectorLengths(0, 4), VectorLengths(2, 4)
 
@@ -222,3 +222,28 @@ def test_a_lowered_register_can_go_up_again_until_a_vcpu_runs():
     assert caught.value.errno == EBUSY
     assert vm.read(PFR1, BOTH) == lowered
     assert IdRegs(RFC_V2, HOST).read(PFR1, BOTH) == HOST[PFR1]
+
+
+def test_fpmr_goes_with_its_field_of_pfr2():
+    host = Host(sve_vqs=[1], abi=V12, fpmr=True)
+    vcpu = host.create_vm().create_vcpu(0)
+    vcpu.init({Feature.SVE})
+    vcpu.finalize(Feature.VEC)
+    vcpu.set_one_reg(FPMR, (5).to_bytes(8, "little"))
+    assert FPMR in vcpu.get_reg_list()
+    vcpu.set_one_reg(PFR2, bytes(8))
+    assert FPMR not in vcpu.get_reg_list()
+    with pytest.raises(KvmError) as refusal:
+        vcpu.get_one_reg(FPMR)
+    assert refusal.value.errno == ENOENT
+    with vcpu.run() as guest, pytest.raises(GuestUndefined):
+        guest.fpmr = 1
+
+
+def test_implementation_id_registers_are_unlocked_before_the_first_vcpu():
+    vm = Host(abi=V12).create_vm()
+    vm.enable_cap(239)
+    vm.create_vcpu(0)
+    with pytest.raises(KvmError) as refusal:
+        vm.enable_cap(239)
+    assert refusal.value.errno == EINVAL

@@ -23,10 +23,12 @@ def refused(vcpu, reg_id: int, value: int) -> str:
     return caught.value.symbol
 
 
-def make(abi, *extra: int):
+def make(abi, *extra: int, cap: int | None = None):
     offered = {2, 3, 4, abi.sme_feature, *extra}
     machine = Host(sve_vqs={1, 2}, sme_vqs={1, 2}, sme2=True, fa64=True, fpmr=True, abi=abi, features_offered=offered)
     vm = machine.create_vm()
+    if cap is not None:
+        vm.enable_cap(cap)
     vcpus = [vm.create_vcpu(n) for n in range(2)]
     for vcpu in vcpus:
         vcpu.init({Feature.SVE, Feature.SME, *extra})
@@ -85,10 +87,10 @@ def test_registers_of_el2_are_masked_from_the_first_run_on():
 
 
 def test_smidr_of_the_vm_needs_the_capability():
-    vm, vcpu, other = make(V12)
+    _, vcpu, _ = make(V12)
     vcpu.set_one_reg(regid.SMIDR_EL1, word(0))
     assert refused(vcpu, regid.SMIDR_EL1, 0x12) == "EINVAL"
-    vm.enable_cap(239)
+    _, vcpu, other = make(V12, cap=239)
     assert refused(vcpu, regid.SMIDR_EL1, 1 << 15) == "EINVAL"
     vcpu.set_one_reg(regid.SMIDR_EL1, word(0x12))
     assert get(other, regid.SMIDR_EL1) == 0x12

@@ -26,6 +26,8 @@ from kvmsve import (
     RFC_V2,
     RFC_V2_POSTED,
     RFC_V2_R1,
+    V4,
+    V10,
     Feature,
     FpState,
     Host,
@@ -298,3 +300,15 @@ def test_sme_without_sve_cannot_be_finalized_before_r2():
             vcpu.finalize(VEC)
         with refused("EPERM"):
             vcpu.run()
+
+
+@pytest.mark.parametrize(("abi", "left"), [(V4, b"\x11" * 64), (V10, bytes(64))])
+def test_a_second_init_of_sme_alone_zeroes_z_since_v10(abi, left):
+    vcpu = Host(sme_vqs=[4], abi=abi, sme2=True).create_vm().create_vcpu(0)
+    vcpu.init({SME})
+    vcpu.finalize(VEC)
+    with vcpu.run() as guest:
+        guest.smstart(sm=True)
+        guest.z[0] = b"\x11" * 64
+    vcpu.init({SME})
+    assert vcpu.sve_state[:64] == left
