@@ -136,6 +136,8 @@ class Host:
             raise ValueError(revision)
         self.revision = revision
         self.rfc = revision.startswith("rfc")
+        self.fpmr = False
+        self.sme_feature, self.vls_ids, self.other_ids = FEATURE[SME], VLS_ID, OTHER
         self.vqs = (frozenset(sve_vqs), frozenset(sme_vqs if self.rfc else ()))
         self.has = (bool(self.vqs[SVE]), bool(self.vqs[SME]))
         self.max_vq = tuple(min(max(vqs, default=0), KVM_MAX_VQ) for vqs in self.vqs)
@@ -187,6 +189,7 @@ class Vcpu:
         self.vm = vm
         self.host = vm.host
         self.index = index
+        self.unwritten = 0  # entries that reg_list counted and did not write
         self.features: int | None = None
         self.finalized = False
         self.vq = [0, 0]

@@ -76,6 +76,7 @@ ID_FIELDS = {
 }
 _AFTER_SVCR = model.OTHER_IDS.index(SVCR) + 1
 OTHER_IDS = [*model.OTHER_IDS[:_AFTER_SVCR], FPMR, *model.OTHER_IDS[_AFTER_SVCR:]]
+OTHER = frozenset(OTHER_IDS)
 
 
 class Host(model.Host):
@@ -109,7 +110,7 @@ class Host(model.Host):
         self.sme_cap = SME_CAP.get(series) if sme_cap is None else sme_cap
         if sme_vls is None:
             sme_vls = 0x606000000017FFFF if series < 9 else 0x606000000017FFFE
-        self.vls_ids = (SVE_VLS, sme_vls)
+        self.vls_ids, self.other_ids = (SVE_VLS, sme_vls), OTHER
         self.valid_features = (1 << (max_features or (9 if series < 5 else 10))) - 1
         if features_offered is None:
             offered = {0, 1, 2, 3} | ({8} if self.valid_features >> 8 else set())
@@ -156,6 +157,7 @@ class Vcpu(model.Vcpu):
         super().__init__(vm, index)
         self.series = self.host.series
         self.unwritten = 0
+        self.fp_state = "FREE"
 
     def has(self, kind: int) -> bool:
         """Whether the vCPU has the feature. Section 11A(7): the ID registers do not count."""
@@ -192,10 +194,12 @@ class Vcpu(model.Vcpu):
         return self.series < 10 or (self.fa64 if self.streaming else self.has(SVE))
 
     def _bank_size(self, bank: int) -> int:
-        """Section 6.1; ZT0 has its place if the host has SME2 (11C, 16)."""
+        """Section 6.1; ZT0 has its place if the host has SME2, up to v10 eight times over (11C, 16)."""
         if not self.finalized or (bank == SME and not self.has(SME)):
             return 0
-        return 546 * self.max_vq if bank == SVE else (16 * self.vq[SME]) ** 2 + 64 * self.host.sme2
+        if bank == SVE:
+            return 546 * self.max_vq
+        return (16 * self.vq[SME]) ** 2 + (512 if self.series <= 10 else 64) * self.host.sme2
 
     def _needs_conversion(self) -> bool:
         """There is one format."""
@@ -280,7 +284,7 @@ class Vcpu(model.Vcpu):
             self._check_scalar(reg_id)
             self._store(reg_id, self._fetch(data, width(reg_id)))
         else:
-            value = self._fetch(data, width(reg_id) if reg_id in OTHER_IDS else 8)
+            value = self._fetch(data, width(reg_id) if reg_id in OTHER else 8)
             self._check_scalar(reg_id)
             self._store(reg_id, value)
 
@@ -337,7 +341,7 @@ class Vcpu(model.Vcpu):
             return self.has(SVE)
         if reg_id in SME_ONLY or (reg_id == SMIDR and not 7 <= self.series <= 10):
             return self.has(SME)
-        return self.fpmr if reg_id == FPMR else reg_id in OTHER_IDS
+        return self.fpmr if reg_id == FPMR else reg_id in OTHER
 
     def _value(self, reg_id: int) -> int:
         """The value of a core or system register."""

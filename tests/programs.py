@@ -1,4 +1,8 @@
-"""Random programs of ioctls and guest steps, done on the package and on tests/model.py alike (see test_machine.py).
+"""Random programs of ioctls and guest steps, done on the package and on a model alike (see test_machine.py).
+
+The model is tests/model.py, for v3 to v12 tests/model_by_mode.py. Left out is what the two sides differ in and no
+recording decides: writes of MIDR_EL1 and of other fields of ID registers, EL2, v3 to v12 on big-endian hosts, and
+KVM_ENABLE_CAP before v5, where 239 is another capability.
 
 `rng` is a random.Random, or what Hypothesis draws in its place.
 """
@@ -11,14 +15,17 @@ from collections.abc import Callable
 from typing import Any
 
 import model
+import model_by_mode
 from model import SME
+from model_by_mode import FPMR, IMP_MASK, MIDR, PFR2, SERIES, SMIDR
 from twin import Twin, outcome
 
-from kvmsve import Host
+from kvmsve import Host, regid
 from kvmsve.abi import REVISIONS
 
 # Repeats are weights
 HOSTS = [*model.VALID_FEATURES, "rfc-v2", "rfc-v2", "rfc-v2", "rfc-v2-r123", "rfc-v2-r1", "rfc-v2-r1"]
+HOSTS += [*SERIES, "v4", "v9", "v10", "v12"]
 SVE_SETS = [(), (1,), (1, 2), (1, 2), (1, 2, 4), (1, 2, 3, 4), (1, 3), (1, 2, 4, 8)] * 2 + [tuple(range(1, 17))]
 SME_SETS = [(), (1,), (2,), (4,), (1, 2), (1, 2, 4), (2, 4), (1, 4), (2, 8)] * 2 + [(1, 2, 4, 8, 16), (16,)]
 REGISTERS: list[Callable[[Any], int]] = [
@@ -35,15 +42,23 @@ REGISTERS: list[Callable[[Any], int]] = [
     lambda rng: rng.choice(model.VLS_ID),
     lambda rng: rng.choice((model.PFR0, model.PFR1, model.ZFR0, model.SMFR0)),
 ]
-PFR2 = 0x6030_0000_0013_C022  # a plain value in the model, an ID register of later kernels in the package
-PLAIN_IDS = [reg_id for reg_id in model.OTHER_IDS if reg_id != PFR2]
-ALL_REGISTERS = [*REGISTERS, lambda rng: rng.choice(PLAIN_IDS)]
+SME_VLS = (0x6060_0000_0017_FFFF, 0x6060_0000_0017_FFFE)
+BY_MODE_REGISTERS: list[Callable[[Any], int]] = [
+    *REGISTERS,
+    *[lambda rng: rng.choice((FPMR, SMIDR, SMIDR))] * 2,
+    *[lambda rng: rng.choice((PFR2, model.PFR1, model.ZFR0, model.SMFR0))] * 3,
+    lambda rng: rng.choice((regid.SMPRI_EL1, regid.SVE_VLS, *SME_VLS)),
+]
+# PFR2 is a plain value in tests/model.py and an ID register in the package; MIDR the reverse in model_by_mode.py
+PLAIN_IDS = [reg_id for reg_id in model.OTHER_IDS if reg_id not in (PFR2, MIDR)]
 ID_BITS = {  # what a write of an ID register changes here; of other fields the model knows less than the package
     model.PFR0: (0, 1 << 32),
+    PFR2: (0, 1 << 32, 1 << 33, 1),
     model.PFR1: (0, 1 << 24, 1 << 25, 3 << 24),
     model.ZFR0: (0, 1, 1 << 8),
     model.SMFR0: (0, 1 << 63, 1 << 56, 1 << 63 | 1 << 56, 1),
 }
+SVCR_VALUES = (0, 1, 2, 2, 3, 3)
 POOL = random.Random(1).randbytes(1 << 16)
 UNTOUCHED = b"\xa5"
 
@@ -53,24 +68,46 @@ def some_bytes(rng: Any, size: int) -> bytes:
     return POOL[start : start + size]
 
 
+def any_register(twin: Twin, rng: Any, plain: bool = False) -> int:
+    """An ID that the revision has, or nearly; `plain`: perhaps of a register that has no vector meaning."""
+    registers = BY_MODE_REGISTERS if twin.by_mode else REGISTERS
+    if plain and rng.randrange(1 + len(registers)) == 0:
+        return int(rng.choice(PLAIN_IDS))
+    return int(rng.choice(registers)(rng))
+
+
 class Pair:
     """One VM on one host, twice; most of its vCPUs are finalized."""
 
     def __init__(self, rng: Any) -> None:
         revision, sve_vqs, sme_vqs = rng.choice(HOSTS), rng.choice(SVE_SETS), rng.choice(SME_SETS)
         flags = {name: rng.random() < chance for name, chance in (("sme2", 0.7), ("fa64", 0.5), ("big_endian", 0.2))}
-        offered = None if rng.random() < 0.8 else {bit for bit in (2, 3, 4, 5, 6, 8) if rng.random() < 0.8}
-        trace: deque[Any] = deque([(revision, sve_vqs, sme_vqs, flags, offered)], maxlen=50)
-        host = Host(sve_vqs=sve_vqs, sme_vqs=sme_vqs, abi=REVISIONS[revision], features_offered=offered, **flags)
-        other = model.Host(sve_vqs, sme_vqs, revision=revision, features_offered=offered, **flags)
-        for cap in (70, 170, 231, 232):
+        by_mode = revision in SERIES
+        if by_mode:
+            flags |= {"big_endian": False, "fpmr": rng.random() < 0.6}
+        family = model_by_mode if by_mode else model
+        other = family.Host(sve_vqs, sme_vqs, revision=revision, **flags)
+        offered = other.features_offered if by_mode else None  # the defaults of the two sides differ in bit 8
+        if rng.random() < 0.2:
+            offered = {bit for bit in (2, 3, 4, 5, 6, 8, other.sme_feature) if rng.random() < 0.8}
+        id_regs = some_id_regs(rng, other) if by_mode and rng.random() < 0.4 else {}
+        known = {"features_offered": offered, "id_regs": id_regs}
+        trace: deque[Any] = deque([(revision, sve_vqs, sme_vqs, flags, known)], maxlen=50)
+        host = Host(sve_vqs=sve_vqs, sme_vqs=sme_vqs, abi=REVISIONS[revision], **flags, **known)
+        other = family.Host(sve_vqs, sme_vqs, revision=revision, **flags, **known)
+        for cap in (70, 170, 231, 232, 240, 243, 244, 247, 248):
             assert host.check_extension(cap) == other.check_extension(cap)
         vm, other_vm = host.create_vm(), other.create_vm()
+        caps = [rng.choice((239, 239, 239, 238, 247)) for _ in range(2)]
+        if by_mode and SERIES[revision] >= 5 and rng.random() < 0.6:
+            enable_cap(caps[0], vm, other_vm, trace)
         indices = range(1 + rng.randrange(3))
         self.twins = [Twin(vm.create_vcpu(n), other_vm.create_vcpu(n), trace) for n in indices]
+        if by_mode and SERIES[revision] >= 5 and rng.random() < 0.1:
+            enable_cap(caps[1], vm, other_vm, trace)
         for twin in self.twins:
             if rng.random() < 0.9:
-                for operation in (init, set_vls, set_vls, finalize):
+                for operation in (init, set_vls, set_vls, *[set_id] * rng.randrange(3), finalize):
                     operation(twin, rng)
 
     @property
@@ -84,13 +121,33 @@ class Pair:
         return twin
 
 
+def enable_cap(cap: int, vm: Any, other: Any, trace: deque[Any]) -> None:
+    trace.append(("enable_cap", cap))
+    actual, expected = outcome(lambda: vm.enable_cap(cap)), outcome(lambda: other.enable_cap(cap))
+    assert actual == expected, f"model {expected}, package {actual}, at the end of {list(trace)}"
+
+
+def some_id_regs(rng: Any, host: model_by_mode.Host) -> dict[int, int]:
+    """A host that says more, or less, of itself."""
+    values = {SMIDR: rng.choice((0, 0x41 << 24 | 3)), model.SMFR0: host.id_regs[model.SMFR0]}
+    if host.has[SME]:
+        values[model.SMFR0] |= rng.choice((0, 1 << 32, 0xF << 36 | 1 << 48))
+    if any(host.has):
+        values[model.ZFR0] = rng.choice((1, 0x11, 0x1_0000_0001))
+    if rng.random() < 0.2:
+        values[PFR2] = 0
+    return values
+
+
 # The ioctls
 
 
 def init(twin: Twin, rng: Any) -> None:
     """Mostly the features that the VM has, or some that the host offers."""
     words, target = [0, 0, 0, 0, 0, 0, 0], 5
-    host, words[0] = twin.other.host, rng.choice((0, 1 << 4, 1 << 8, 1 << 4 | 1 << 8, 1 << 4 | 1 << 8, 1 << 4 | 1 << 8))
+    host = twin.other.host
+    sve, sme = 1 << 4, 1 << host.sme_feature
+    words[0] = rng.choice((0, sve, sme, sve | sme, sve | sme, sve | sme))
     words[0] &= host.valid_features & sum(1 << bit for bit in host.features_offered)
     if twin.other.vm.features is not None and rng.random() < 0.8:
         words[0] = twin.other.vm.features | rng.randrange(2)
@@ -112,7 +169,7 @@ def set_vls(twin: Twin, rng: Any) -> None:
     if rng.random() < 0.2:
         vqs ^= {1 + rng.randrange(1 << rng.randrange(10))}
     data = sum(1 << vq - 1 for vq in vqs if rng.random() < 0.97).to_bytes(64, "little")
-    twin.set(model.VLS_ID[kind], data if rng.random() < 0.9 else data[: rng.randrange(64)])
+    twin.set(twin.other.host.vls_ids[kind], data if rng.random() < 0.9 else data[: rng.randrange(64)])
 
 
 def finalize(twin: Twin, rng: Any) -> None:
@@ -121,38 +178,58 @@ def finalize(twin: Twin, rng: Any) -> None:
 
 
 def get(twin: Twin, rng: Any) -> None:
-    twin.get(rng.choice(ALL_REGISTERS)(rng))
+    twin.get(any_register(twin, rng, plain=True))
 
 
 def set_(twin: Twin, rng: Any) -> None:
-    reg_id = rng.choice(ALL_REGISTERS)(rng)
+    reg_id = any_register(twin, rng, plain=True)
     data = some_bytes(rng, model.width(reg_id) + rng.choice((0, 0, 9)))
     if reg_id in ID_BITS:
-        data = (twin.other._id_value(reg_id) ^ rng.choice(ID_BITS[reg_id])).to_bytes(8, "little")
+        data = id_value(twin, rng, reg_id)
+    elif reg_id == SMIDR and rng.random() < 0.7:
+        data = (int.from_bytes(data[:8], "little") & rng.choice((0, 1 << 24 | 7, IMP_MASK[SMIDR]))).to_bytes(
+            8, "little"
+        )
     twin.set(reg_id, data)
 
 
+def set_id(twin: Twin, rng: Any) -> None:
+    reg_id = rng.choice([reg_id for reg_id in ID_BITS if twin.by_mode or reg_id != PFR2])
+    twin.set(reg_id, id_value(twin, rng, reg_id))
+
+
+def id_value(twin: Twin, rng: Any, reg_id: int) -> bytes:
+    """What the VM has, but for a bit or two, or zero."""
+    value = twin.other._id_value(reg_id) ^ rng.choice(ID_BITS[reg_id])
+    if twin.by_mode and reg_id != model.PFR0 and rng.random() < 0.3:
+        value = 0
+    return int(value).to_bytes(8, "little")
+
+
 def set_mode(twin: Twin, rng: Any) -> None:
-    reg_id, value = model.SVCR, rng.choice((0, 1, 2, 2, 3, 3))
+    reg_id, value = model.SVCR, rng.choice(SVCR_VALUES)
+    if twin.by_mode and rng.random() < 0.15:
+        value |= 1 << rng.randrange(64)
     if rng.random() < 0.2:
         reg_id, value = model.SMCR, 3 << 30 | rng.randrange(16)
     twin.set(reg_id, value.to_bytes(8, "little"))
 
 
 def set_short(twin: Twin, rng: Any) -> None:
-    reg_id = rng.choice(REGISTERS)(rng)
+    reg_id = any_register(twin, rng)
     twin.set(reg_id, some_bytes(rng, rng.randrange(1 + model.width(reg_id))))
 
 
 def get_short(twin: Twin, rng: Any) -> None:
     """A user buffer of any size, and what it holds afterwards."""
-    reg_id = rng.choice(REGISTERS)(rng)
+    reg_id = any_register(twin, rng)
     room = rng.randrange(3 + model.width(reg_id))
     buffer = bytearray(UNTOUCHED * room)
 
     def expected() -> tuple[Any, bytes]:
+        kept = {"user": UNTOUCHED * model.width(reg_id)} if twin.by_mode else {}
         try:
-            result, data = None, twin.other.get(reg_id, room)
+            result, data = None, twin.other.get(reg_id, room, **kept)
         except model.Refused as refused:
             result, data = ("errno", refused.errno, None), refused.wrote and twin.other.get(reg_id)
         return result, twin.reordered(reg_id, data)[:room].ljust(room, UNTOUCHED)
@@ -166,7 +243,7 @@ def get_short(twin: Twin, rng: Any) -> None:
 
 def wrong_id(twin: Twin, rng: Any) -> None:
     """An ID with one or two bits changed."""
-    reg_id = rng.choice(ALL_REGISTERS)(rng)
+    reg_id = any_register(twin, rng, plain=True)
     for _ in range(1 + rng.randrange(2)):
         reg_id ^= 1 << rng.choice((rng.randrange(16), rng.randrange(16, 32), rng.randrange(52, 56), rng.randrange(64)))
     if rng.random() < 0.5:
@@ -176,8 +253,8 @@ def wrong_id(twin: Twin, rng: Any) -> None:
 
 
 def reg_list(twin: Twin, rng: Any) -> None:
-    n = rng.choice((None, None, 0, 230, 231, 232, 258, 259, 277, 278, 281, 282, 283))
-    twin.both(("reg_list", n), lambda: twin.vcpu.get_reg_list(n), lambda: twin.other.reg_list(n))
+    n = rng.choice((None, None, 0, *range(-2, 3)))
+    twin.list(n and max(0, twin.vcpu.listing.n + n))
 
 
 def run(twin: Twin, rng: Any) -> None:
@@ -207,15 +284,20 @@ GUEST_STEPS = (
 )
 
 
+BY_MODE_STEPS = (*GUEST_STEPS, "fpmr", "fpmr", "smidr", "smpri", "tpidr2")
+
+
 def guest_step(twin: Twin, guest: Any, other: model.Guest, rng: Any) -> None:
     """One instruction; what it moves has the size that is in force, or rarely another."""
-    name, write = rng.choice(GUEST_STEPS), rng.random() < 0.6
+    name, write = rng.choice(BY_MODE_STEPS if twin.by_mode else GUEST_STEPS), rng.random() < 0.6
     vl = other._current()
     svl = other._length(SME) if other.vcpu.has(SME) else 16
     if name in BANKS or name in ("ffr", "zt0"):
         move(twin, guest, other, rng, name, write, {"z": vl, "v": 16, "za": svl, "zt0": 64}.get(name, vl // 8), svl)
-    elif name == "control":
-        name = rng.choice(CONTROLS)
+    elif name in ("smidr", "smpri", "tpidr2"):
+        twin.both((name,), lambda: getattr(guest, name), getattr(other, f"get_{name}"))
+    elif name in ("control", "fpmr"):
+        name = rng.choice(CONTROLS) if name == "control" else name
         value = rng.randrange(16) | rng.choice((0, 1, 2, 3, 3, 3)) << 30 | rng.choice((0, 0, 0, 1 << 63))
         if write or name == "cpacr":
             setter = getattr(other, f"set_{name}")

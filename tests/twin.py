@@ -1,4 +1,4 @@
-"""One vCPU twice, in the package and in tests/model.py: a call is made on both and must end alike."""
+"""One vCPU twice, in the package and in the model of its revision: a call is made on both and must end alike."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import model
+import model_by_mode
 
-from kvmsve import GuestUndefined, HostOops, KvmError, Vcpu
+from kvmsve import GuestUndefined, HostOops, KvmError, Vcpu, regid
 
 
 def outcome(call: Callable[[], Any]) -> Any:
@@ -34,6 +35,7 @@ HELD = {
     "sve_state": (lambda vcpu: bytes(vcpu.sve_state), lambda other: other.sve_state),
     "sme_state": (lambda vcpu: bytes(vcpu.sme_state), lambda other: other.sme_state),
     "vregs": (lambda vcpu: bytes(vcpu.vregs), lambda other: other.vregs),
+    "FPMR": (lambda vcpu: vcpu.sysregs.get(regid.FPMR, 0), lambda other: other.regs.get(regid.FPMR, 0)),
     "FPSR": (lambda vcpu: int.from_bytes(vcpu.get_one_reg(model.FPSR), "little"), lambda other: other.fpsr),
     "FPCR": (lambda vcpu: int.from_bytes(vcpu.get_one_reg(model.FPCR), "little"), lambda other: other.fpcr),
 }
@@ -47,6 +49,7 @@ class Twin:
         self.other = other
         self.trace = trace
         self.oopsed = False
+        self.by_mode = isinstance(other, model_by_mode.Vcpu)
 
     def both(self, what: tuple[Any, ...], package: Callable[[], Any], other: Callable[[], Any]) -> Any:
         """The outcome of one call, which is the same on both sides."""
@@ -64,6 +67,14 @@ class Twin:
             actual, expected = package(self.vcpu), other(self.other)
             assert actual == expected, f"{name}: model {expected}, package {actual}, after {list(self.trace)}"
 
+    def list(self, n: int | None = None) -> None:
+        """The list, and how many entries it counts beyond."""
+        self.both(
+            ("reg_list", n),
+            lambda: (self.vcpu.get_reg_list(n), self.vcpu.listing.unwritten),
+            lambda: (self.other.reg_list(n), self.other.unwritten),
+        )
+
     def get(self, reg_id: int) -> None:
         self.both(
             ("get", hex(reg_id)),
@@ -72,8 +83,8 @@ class Twin:
         )
 
     def set(self, reg_id: int, data: bytes) -> None:
-        vectors = (0x10, 0x15, 0x17) if self.other.host.rfc else (0x10, 0x15)
-        if reg_id not in model.OTHER and reg_id >> 16 & 0xFFF not in vectors:
+        vectors = (0x10, 0x15) if self.other.host.revision.startswith("mainline") else (0x10, 0x15, 0x17)
+        if reg_id not in self.other.host.other_ids and reg_id >> 16 & 0xFFF not in vectors:
             data = data.ljust(max(8, model.width(reg_id)), b"\0")
         self.both(
             ("set", hex(reg_id), len(data), data[:16].hex()),
