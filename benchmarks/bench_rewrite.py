@@ -19,14 +19,15 @@ LENGTHS = range(1, VQ_MAX + 1)
 UNEQUAL = [(src_vq, dst_vq) for src_vq, dst_vq in product(LENGTHS, LENGTHS) if src_vq != dst_vq]
 SHOWN = [(1, 16), (2, 4), (4, 8), (8, 16), (16, 8), (8, 4), (4, 2), (16, 1)]
 CALLS, ROUNDS = 100, 200
+PAGE_BYTES = 4096
 
 KVMSVE, PATCH, MEMCPY = "kvmsve_rewrite", "the patch's way", "memcpy of the larger state"
 
 
 def aligned_state() -> np.ndarray:
-    """Room for a state, at the start of a cache line as in the kernel: memcpy is fastest there."""
-    memory = np.ones(sve_state_bytes(VQ_MAX) + 64, np.uint8)
-    return memory[-memory.ctypes.data % 64 :][: sve_state_bytes(VQ_MAX)]
+    """Room for a state at the start of a page: two at a distance left to chance stall CPUs at some (4K aliasing)."""
+    memory = np.ones(sve_state_bytes(VQ_MAX) + PAGE_BYTES, np.uint8)
+    return memory[-memory.ctypes.data % PAGE_BYTES :][: sve_state_bytes(VQ_MAX)]
 
 
 DST, SRC = aligned_state(), aligned_state()
