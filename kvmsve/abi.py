@@ -121,9 +121,10 @@ class Abi:
     def has_sme(self) -> bool:
         return self.sme_feature is not None
 
-
-def _sme_vls(low: int) -> int:
-    return regid.ARM64 | regid.U512 | regid.SME | low
+    @property
+    def vls_ids(self) -> tuple[int, ...]:
+        """The IDs of the pseudo-registers that hold a vCPU's lengths: SVE_VLS, and SME_VLS where there is one."""
+        return (regid.SVE_VLS,) if self.sme_vls is None else (regid.SVE_VLS, self.sme_vls)
 
 
 MAINLINE_6_1 = Abi(
@@ -145,7 +146,7 @@ RFC_V2_POSTED = Abi(
     has_fpmr=False,
     sme_feature=8,
     sme_cap=231,
-    sme_vls=_sme_vls(0xFFFF),
+    sme_vls=regid.SME_VLS_FFFF,
     init_checks_host_sme=False,
     sme_without_sve=False,
     reset_zeroes_sme_only=False,
@@ -184,7 +185,7 @@ V3 = Abi(
     imp_id_cap=239,
     sme_feature=8,
     sme_cap=239,
-    sme_vls=_sme_vls(0xFFFF),
+    sme_vls=regid.SME_VLS_FFFF,
     reset_zeroes_sme_only=False,
     view=ViewRule.BY_MODE,
     zp_needs_sve=True,
@@ -219,7 +220,7 @@ V7 = replace(
     smprimap_is_zero=True,
 )
 V8 = replace(V7, name="v8", summary="2 Sep 2025: as v7")
-V9 = replace(V8, name="v9", summary="23 Dec 2025: SME_VLS has another ID", sme_cap=247, sme_vls=_sme_vls(0xFFFE))
+V9 = replace(V8, name="v9", summary="23 Dec 2025: SME_VLS has another ID", sme_cap=247, sme_vls=regid.SME_VLS_FFFE)
 V10 = replace(
     V9,
     name="v10",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple
 
 from . import layout, regid
 from .abi import Abi
@@ -35,6 +36,12 @@ class Setting(NamedTuple):
     @property
     def svcr(self) -> int:
         return SVCR_SM * self.sm | SVCR_ZA * self.za
+
+
+def settings(values: Mapping[str, Sequence[Any]]) -> Iterator[Setting]:
+    """Every setting with one of these values in each of these parts, in order."""
+    for chosen in product(*values.values()):
+        yield Setting()._replace(**dict(zip(values, chosen, strict=True)))
 
 
 class Unavailable(Exception):

@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 # What options may be
 
+_NAMES = ", ".join(REVISIONS)
+
 
 def _abi(name: str) -> Abi:
     try:
@@ -96,9 +98,6 @@ def _reg_id(text: str) -> int:
     return value
 
 
-_NAMES = ", ".join(REVISIONS)
-
-
 def _drop_output() -> None:
     """What Python would still write at its end goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -129,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--at", type=_line, metavar="LINE", help="the last line to replay (default: the whole)")
 
     command = _command(subparsers, commands.diff, "print what differs between two revisions for a userspace program")
-    command.add_argument("revisions", nargs=2, type=_abi, metavar="REV", help=", ".join(REVISIONS))
+    command.add_argument("revisions", nargs=2, type=_abi, metavar="REV", help=_NAMES)
     _add_length_options(command, sve=frozenset({1, 2}), sme=frozenset({1, 2, 4}))
     command.add_argument("--recording", type=Path, metavar="FILE",
                          help="instead do this recording's operations under both, on a host like the recorded one: "
@@ -171,8 +170,7 @@ def _command(
 
 
 def _add_vcpu_options(command: argparse.ArgumentParser, sve: frozenset[int], sme: frozenset[int] | None) -> None:
-    names = ", ".join(REVISIONS)
-    command.add_argument("--abi", type=_abi, default=RFC_V2, metavar="REV", help=f"{names} (default: {RFC_V2.name})")
+    command.add_argument("--abi", type=_abi, default=RFC_V2, metavar="REV", help=f"{_NAMES} (default: {RFC_V2.name})")
     _add_length_options(command, sve, sme)
     command.add_argument("--sme2", action="store_true", help="the host has SME2")
     command.add_argument("--fa64", action="store_true", help="the host has FA64")

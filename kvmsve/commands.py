@@ -22,8 +22,8 @@ from .lint import lint as lint_recording
 from .output import whole_file
 from .recording import Recording, RecordingError
 from .regfile import rewrite
-from .replay import Misuse, Replay
-from .schema import Op
+from .replay import Replay, misuse_at
+from .schema import HEADINGS, Op
 from .show import describe
 from .vcpu import Host, Vcpu
 
@@ -65,7 +65,7 @@ def _count_operations(recording: Recording) -> int:
     """The number of operations of the recording, all of which have been done."""
     count = 0
     for _, op in _played(recording, Replay(recording)):
-        count += op["op"] not in ("case", "note")
+        count += op["op"] not in HEADINGS
         if count % PROGRESS_OPERATIONS == 0 and count and sys.stderr.isatty():
             print(f"{recording.path.name}: {count} operations ...", end="\r", file=sys.stderr, flush=True)
     return count
@@ -76,10 +76,8 @@ def _played(recording: Recording, replayed: Replay, last_line: int | None = None
     for line, op in recording:
         if last_line is not None and line > last_line:
             return
-        try:
+        with misuse_at(recording.path, line):
             replayed.play(line, op)
-        except Misuse as misuse:
-            raise RecordingError(recording.path, line, str(misuse)) from None
         yield line, op
 
 
@@ -131,11 +129,9 @@ def _diff_recording(recording: Recording, first: Abi, second: Abi) -> int:
     comparison = Comparison(recording, first, second)
     found, count = [], 0
     for line, op in recording:
-        try:
+        with misuse_at(recording.path, line):
             difference = comparison.play(line, op)
-        except Misuse as misuse:
-            raise RecordingError(recording.path, line, str(misuse)) from None
-        count += op["op"] not in ("case", "note")
+        count += op["op"] not in HEADINGS
         if difference is not None:
             found.append(difference)
         if comparison.crashed:

@@ -7,11 +7,10 @@ two texts stand against each other become one row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
 from typing import Any, NamedTuple
 
 from .abi import Abi
-from .bench import AFTER, BEFORE, BOTH, NO_VECTORS, SME, SVE, Bench, Lengths, Setting, Unavailable
+from .bench import AFTER, BEFORE, BOTH, NO_VECTORS, SME, SVE, Bench, Lengths, Setting, Unavailable, settings
 from .probes import PROBES, Probe
 
 Texts = tuple[str, str]
@@ -123,7 +122,7 @@ def _grow(probe: Probe, seed: Setting, allowed: set[Setting], order: Sequence[st
 
 
 def _inside(box: Box) -> set[Setting]:
-    return {Setting()._replace(**dict(zip(box, values, strict=True))) for values in product(*box.values())}
+    return {*settings(box)}
 
 
 def _condition(probe: Probe, box: Box, where: Sequence[Setting]) -> str:

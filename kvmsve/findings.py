@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from . import regid, reglist
-from .abi import Abi, ZaGate
+from .abi import ZaGate
 from .losses import Loss
 from .rehearsal import Event, Stretch
 from .snapshot import Snapshot
@@ -55,11 +55,7 @@ def flips_streaming(event: Event) -> bool:
 
 def is_matrix(reg_id: int) -> bool:
     """A row of ZA, or ZT0."""
-    return reg_id == regid.ZT0 or (reg_id >> 32 == regid.ZA_BASE >> 32 and regid.coproc(reg_id) == regid.SME)
-
-
-def is_vls(reg_id: int, abi: Abi) -> bool:
-    return reg_id in (regid.SVE_VLS, abi.sme_vls)
+    return reg_id == regid.ZT0 or regid.is_za_row(reg_id)
 
 
 def can_be_reached(reg_id: int, snapshot: Snapshot) -> bool:
@@ -68,8 +64,9 @@ def can_be_reached(reg_id: int, snapshot: Snapshot) -> bool:
     if reg_id == regid.ZT0:
         return abi.zt0 is not None
     if is_matrix(reg_id):
-        row = (reg_id & 0xFFFF) >> regid.NUM_SHIFT
-        return za is not None and za.gate is not ZaGate.UNREACHABLE and not za.get_writes and row < za.row_modulus
+        if za is None or za.gate is ZaGate.UNREACHABLE or za.get_writes:
+            return False
+        return regid.za_row_of(reg_id) < za.row_modulus
     if reg_id in VECTORS and snapshot.is_streaming:
         return snapshot.lengths.sve_vq > 0 or not abi.zp_needs_sve
     return True

@@ -139,7 +139,8 @@ class Guest:
     @property
     def smidr(self) -> int:
         """SMIDR_EL1."""
-        self._used_cpu() if self._smidr is not None else _need(False, "SMIDR_EL1")
+        _need(self._smidr is not None, "SMIDR_EL1")
+        self._used_cpu()
         return self._smidr or 0
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import idregs, layout, regid, reglist
-from .abi import Abi, SmidrRule
+from .abi import SmidrRule
 from .errors import KvmError
 from .features import Feature
 from .vcpu import Vcpu
@@ -33,7 +33,7 @@ def save(vcpu: Vcpu) -> SavedVcpu:
     before INIT, EPERM before FINALIZE.
     """
     listed = vcpu.get_reg_list()
-    before = (*_lengths(vcpu.abi), *idregs.ID_REGS)
+    before = (*vcpu.abi.vls_ids, *idregs.ID_REGS)
     after = (regid.SVCR, *_zeroed_by_svcr(vcpu), *listed)
     return SavedVcpu(
         vcpu.feature_words,
@@ -55,10 +55,6 @@ def restore(vcpu: Vcpu, saved: SavedVcpu) -> None:
         vcpu.finalize(Feature.VEC)
     for reg_id, value in saved.registers:
         vcpu.set_one_reg(reg_id, value)
-
-
-def _lengths(abi: Abi) -> tuple[int, ...]:
-    return (regid.SVE_VLS,) if abi.sme_vls is None else (regid.SVE_VLS, abi.sme_vls)
 
 
 def _zeroed_by_svcr(vcpu: Vcpu) -> Iterable[int]:

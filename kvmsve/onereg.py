@@ -96,7 +96,7 @@ def sme_reg_to_region(
     if reg_id == abi.zt0:
         return Region(Store.SME_STATE, layout.za_bytes(lengths.sme_vq), layout.ZT0_BYTES, 0)
     row_vq = lengths.sme_vq + abi.za.vq_bias
-    row = ((reg_id & 0xFFFF) >> regid.NUM_SHIFT) % abi.za.row_modulus
+    row = regid.za_row_of(reg_id) % abi.za.row_modulus
     return _padded(reg_id, Store.SME_STATE, layout.za_row_offset(row_vq, row), layout.zreg_bytes(row_vq))
 
 

@@ -7,7 +7,6 @@ that a revision cannot have, a probe raises Unavailable or leaves the aspect out
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import Any, NamedTuple
 
 from . import idregs, layout, regid, reglist
@@ -32,6 +31,7 @@ from .bench import (
     live_bytes,
     read,
     run,
+    settings,
     write,
 )
 from .features import Feature
@@ -58,8 +58,7 @@ class Probe(NamedTuple):
 
     def settings(self) -> Iterator[Setting]:
         """Every setting of the probe, in order."""
-        for values in product(*self.dimensions.values()):
-            yield Setting()._replace(**dict(zip(self.dimensions, values, strict=True)))
+        return settings(self.dimensions)
 
 
 def numbers(bench: Bench, _: Setting) -> Seen:

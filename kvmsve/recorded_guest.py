@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .guest import Guest
 from .schema import Op
-from .steps import CONTROL_REGS
+from .steps import CONTROL_REGS, READ_ONLY_REGS
 
 
 class RecordedGuest:
@@ -53,24 +54,6 @@ class RecordedGuest:
         return self._guest.svl
 
     @property
-    def tpidr2(self) -> int:
-        """As Guest.tpidr2."""
-        self._steps.append({"mrs": "tpidr2", "value": f"{self._guest.tpidr2:x}"})
-        return self._guest.tpidr2
-
-    @property
-    def smidr(self) -> int:
-        """As Guest.smidr."""
-        self._steps.append({"mrs": "smidr", "value": f"{self._guest.smidr:x}"})
-        return self._guest.smidr
-
-    @property
-    def smpri(self) -> int:
-        """As Guest.smpri."""
-        self._steps.append({"mrs": "smpri", "value": f"{self._guest.smpri:x}"})
-        return self._guest.smpri
-
-    @property
     def ffr(self) -> bytes:
         """As Guest.ffr."""
         data = self._guest.ffr
@@ -95,23 +78,31 @@ class RecordedGuest:
         self._steps.append({"write": "zt0", "data": self._guest.zt0.hex()})
 
 
-def _control(name: str) -> property:
-    """A control register: `mrs` when read, `msr` when written."""
+def _read(name: str) -> Callable[[RecordedGuest], int]:
+    """A read of a control register, recorded as `mrs`."""
 
     def read(self: RecordedGuest) -> int:
         value = int(getattr(self._guest, name))
         self._steps.append({"mrs": name, "value": f"{value:x}"})
         return value
 
+    return read
+
+
+def _write(name: str) -> Callable[[RecordedGuest, int], None]:
+    """A write of a control register, recorded as `msr`."""
+
     def write(self: RecordedGuest, value: int) -> None:
         setattr(self._guest, name, value)
         self._steps.append({"msr": name, "value": f"{value & (1 << 64) - 1:x}"})
 
-    return property(read, write, doc=f"As Guest.{name}.")
+    return write
 
 
 for _name in CONTROL_REGS:
-    setattr(RecordedGuest, _name, _control(_name))
+    setattr(RecordedGuest, _name, property(_read(_name), _write(_name), doc=f"As Guest.{_name}."))
+for _name in READ_ONLY_REGS:
+    setattr(RecordedGuest, _name, property(_read(_name), doc=f"As Guest.{_name}."))
 
 
 class RecordedBank:

@@ -230,15 +230,13 @@ class RecordedVcpu:
 
     def run(self, *, immediate_exit: bool = False) -> RecordedRun:
         """As Vcpu.run; the guest's steps are recorded too."""
-        if immediate_exit:
-            op = self._op("run", immediate_exit=True)
-            self._recorder.attempt(op, lambda: self._vcpu.run(immediate_exit=True))
+        op = self._op("run", immediate_exit=True) if immediate_exit else self._op("run")
         try:
-            run = self._vcpu.run()
+            run = self._vcpu.run(immediate_exit=immediate_exit)
         except KvmError as error:
-            self._recorder.write(self._op("run", ret=-1, errno=error.symbol))
+            self._recorder.write({**op, "ret": -1, "errno": error.symbol})
             raise
-        op = self._op("run", ret=0, guest=[])
+        op.update(ret=0, guest=[])
         self._recorder.queue(op)
         return RecordedRun(self._recorder, run, op)
 

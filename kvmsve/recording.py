@@ -95,7 +95,7 @@ class Header:
     @property
     def unlisted(self) -> int:
         """How many more registers without vector meaning the recorded kernel lists than this model."""
-        ours = len(reglist.OTHER_REGS) + bool(self.host.get("fpmr"))
+        ours = _reg_list_base(self.host.get("fpmr", False))
         return int(self.host.get("reg_list_base", ours)) - ours
 
 
@@ -232,6 +232,11 @@ def _numbers(host: Op) -> Op:
     return numbers
 
 
+def _reg_list_base(has_fpmr: bool) -> int:
+    """How many registers this model lists of a vCPU without vectors, core registers aside."""
+    return len(reglist.OTHER_REGS) + has_fpmr
+
+
 def _numbers_of(revision: Abi) -> Op:
     numbers: Op = {"sme_feature": revision.sme_feature, "sme_cap": revision.sme_cap}
     if revision.sme_vls is not None:
@@ -250,7 +255,7 @@ def _describe(host: Host) -> dict[str, Any]:
         "fpmr": host.fpmr,
         **({"big_endian": True} if host.big_endian else {}),
         **_numbers_of(host.abi),
-        "reg_list_base": len(reglist.OTHER_REGS) + host.fpmr,
+        "reg_list_base": _reg_list_base(host.fpmr),
         "id_regs": {f"{reg_id:016x}": value.to_bytes(8, "little").hex() for reg_id, value in host.id_regs.items()},
     }
 

@@ -37,7 +37,8 @@ FFR_ID = PREG_BASE | FFR << NUM_SHIFT
 ZREG_MAX = ZREG_BASE | (NUM_ZREGS - 1) << NUM_SHIFT | SLICE_MASK
 PREG_MAX = FFR_ID | SLICE_MASK
 ZA_BASE = ARM64 | U2048 | SME
-SME_VLS_IDS = (ARM64 | U512 | SME | 0xFFFF, ARM64 | U512 | SME | 0xFFFE)
+SME_VLS_FFFF = ARM64 | U512 | SME | 0xFFFF
+SME_VLS_FFFE = ARM64 | U512 | SME | 0xFFFE
 ZT0 = ARM64 | U512 | SME | 0x600
 
 VREG_BASE = ARM64 | U128 | CORE | 0x54
@@ -116,6 +117,16 @@ def za_row_id(row: int, slice_: int = 0) -> int:
     return ZA_BASE | row << NUM_SHIFT | slice_
 
 
+def is_za_row(reg_id: int) -> bool:
+    """The ID has the form of a row of ZA, whether or not there is such a row."""
+    return reg_id >> 32 == ZA_BASE >> 32 and coproc(reg_id) == SME
+
+
+def za_row_of(reg_id: int) -> int:
+    """The number field of an ID that has this form."""
+    return (reg_id & 0xFFFF) >> NUM_SHIFT
+
+
 def size_bytes(reg_id: int) -> int:
     """The register's size by its ID alone: what a user buffer is expected to hold."""
     return 1 << ((reg_id & SIZE_MASK) >> SIZE_SHIFT)
@@ -163,10 +174,10 @@ def name(reg_id: int, sme_vls: int | None = None) -> str:
     """
     if reg_id in NAMES:
         return NAMES[reg_id]
-    if reg_id == sme_vls or (sme_vls is None and reg_id in SME_VLS_IDS):
+    if reg_id == sme_vls or (sme_vls is None and reg_id in (SME_VLS_FFFF, SME_VLS_FFFE)):
         return "SME_VLS"
-    if reg_id >> 32 == ZA_BASE >> 32 and coproc(reg_id) == SME:
-        return _with_slice(f"ZA.H[{(reg_id & 0xFFFF) >> NUM_SHIFT}]", reg_id)
+    if is_za_row(reg_id):
+        return _with_slice(f"ZA.H[{za_row_of(reg_id)}]", reg_id)
     if ZREG_BASE <= reg_id <= ZREG_MAX or PREG_BASE <= reg_id <= PREG_MAX:
         return _with_slice(NAMES[reg_id & ~SLICE_MASK], reg_id)
     if reg_id >> 32 == (ARM64 | U64) >> 32 and coproc(reg_id) == SYSREG:

@@ -240,10 +240,7 @@ class Registers:
 
     def fills_short_buffers(self, reg_id: int) -> bool:
         """Whether a GET that ends in EFAULT has filled the buffer; else it left it as it was."""
-        return self._is_vls(reg_id) or self._find(reg_id) is not None
-
-    def _is_vls(self, reg_id: int) -> bool:
-        return reg_id == regid.SVE_VLS or reg_id == self.abi.sme_vls
+        return reg_id in self.abi.vls_ids or self._find(reg_id) is not None
 
     def _buffer(self, store: Store) -> Buffer:
         """The buffer that a region lies in; Z, P and FFR are then in user format."""
@@ -265,7 +262,7 @@ class Registers:
         if region is not None:
             value: bytes = self._buffer(region.store).view[region.koffset : region.koffset + region.klen]
             return value + bytes(region.upad)
-        if self._is_vls(reg_id):
+        if reg_id in self.abi.vls_ids:
             max_vq, host_vqs = self._vls(reg_id)
             return regid.pack_vls(vq for vq in host_vqs if vq <= max_vq)
         return self._system.get(reg_id)
@@ -280,7 +277,7 @@ class Registers:
                     view[where] = data.ljust(region.klen, b"\0")
                 fault(reg_id, region.klen, len(data))
             view[where] = data[: region.klen]
-        elif self._is_vls(reg_id):
+        elif reg_id in self.abi.vls_ids:
             self._set_vls(reg_id, data)
         else:
             self._system.set(reg_id, data)

@@ -6,6 +6,7 @@ virtualisation, for every revision. Source: kvm_arm_copy_reg_indices(); rfc-v2.m
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from . import idregs, regid, sysreg
@@ -41,11 +42,14 @@ PLAIN_REGS = frozenset({*FIRMWARE, *regid.TIMERS, *regid.INVARIANTS, *SYSREGS, *
     *sysreg.CONTROL_REGS, *(idregs.ID_REGS.keys() - {regid.ID_AA64PFR2_EL1}),
 }  # fmt: skip
 
-OTHER_REGS = (
-    *FIRMWARE, *regid.TIMERS, *regid.INVARIANTS,
-    *(reg_id for reg_id in SYSREGS if sysreg.CONTROL_REGS.get(reg_id, sysreg.PLAIN).gate is sysreg.Gate.ALWAYS),
-    *CCSIDRS,
-)  # fmt: skip
+
+def other_regs(gates: Container[sysreg.Gate]) -> tuple[int, ...]:
+    """What comes behind core and vector registers in the list of a vCPU that passes these gates."""
+    sysregs = (reg_id for reg_id in SYSREGS if sysreg.CONTROL_REGS.get(reg_id, sysreg.PLAIN).gate in gates)
+    return (*FIRMWARE, *regid.TIMERS, *regid.INVARIANTS, *sysregs, *CCSIDRS)
+
+
+OTHER_REGS = other_regs({sysreg.Gate.ALWAYS})
 
 
 class Listing(NamedTuple):
@@ -67,9 +71,7 @@ def listing(
     core = (reg_id for reg_id in CORE_REGS if view.has_v or reg_id not in VREGS)
     sve_block, unwritten = _sve_block(abi, lengths, view)
     sme_block = _sme_block(abi, lengths, has_sme2=has_sme2, za_is_on=za_is_on)
-    sysregs = (reg_id for reg_id in SYSREGS if sysreg.CONTROL_REGS.get(reg_id, sysreg.PLAIN).gate in gates)
-    others = (*FIRMWARE, *regid.TIMERS, *regid.INVARIANTS, *sysregs, *CCSIDRS)
-    return Listing((*core, *sve_block, *sme_block, *others), unwritten)
+    return Listing((*core, *sve_block, *sme_block, *other_regs(gates)), unwritten)
 
 
 def _sve_block(abi: Abi, lengths: VectorLengths, view: View) -> tuple[tuple[int, ...], int]:

@@ -13,8 +13,8 @@ from functools import cached_property
 from .abi import Abi
 from .compare import Observation
 from .errors import GuestUndefined, HostOops, KvmError
-from .recording import Recording, RecordingError
-from .replay import CRASH, Machine, Misuse, attempt
+from .recording import Recording
+from .replay import CRASH, Machine, Misuse, attempt, misuse_at
 from .schema import Op
 from .snapshot import Snapshot, canonical, take
 from .steps import observe_step
@@ -111,9 +111,8 @@ class Rehearsal(Machine):
         self._data = b""
         for line, op in recording:
             try:
-                self._witness(line, op)
-            except Misuse as misuse:
-                raise RecordingError(recording.path, line, str(misuse)) from None
+                with misuse_at(recording.path, line):
+                    self._witness(line, op)
             except HostOops:
                 return
 

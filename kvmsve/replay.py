@@ -7,6 +7,8 @@ Return values, errnos and bytes are compared exactly, but for what a recording i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from . import regid, reglist
@@ -14,7 +16,7 @@ from .abi import Abi
 from .compare import Difference, Observation, compare_number
 from .errors import GuestUndefined, HostOops, KvmError
 from .features import TARGET_GENERIC_V8
-from .recording import Header, Recording
+from .recording import Header, Recording, RecordingError
 from .schema import Op
 from .steps import observe_step
 from .vcpu import Run, Vcpu, Vm
@@ -32,6 +34,15 @@ KEPT_SME_SYSREGS = {regid.SMCR_EL1, regid.SMIDR_EL1, regid.SVCR, regid.FPMR, reg
 
 class Misuse(Exception):
     """An operation names a VM or vCPU that the recording has not made."""
+
+
+@contextmanager
+def misuse_at(path: Path, line: int) -> Iterator[None]:
+    """A Misuse in the block is a RecordingError at this line."""
+    try:
+        yield
+    except Misuse as misuse:
+        raise RecordingError(path, line, str(misuse)) from None
 
 
 class Machine:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from . import layout, regid
 from .abi import SvcrWrite, UserFormat, ViewRule, ZaGate
 from .errors import HostOops
-from .findings import VECTORS, Hit, Rule, accepted, flips_streaming, is_matrix, is_vls, not_held, rule
+from .findings import VECTORS, Hit, Rule, accepted, flips_streaming, is_matrix, not_held, rule
 from .losses import Loss, losses
 from .ownership import FpState
 from .rehearsal import Event, Stretch
@@ -73,7 +73,7 @@ def vls_after_finalize(stretch: Stretch) -> Hit | None:
     """KVM_ARM_VCPU_FINALIZE fixes the vector lengths: a later SET of SVE_VLS or SME_VLS is refused, and the vCPU keeps
     what it has, all that the host offers unless told otherwise.
     """
-    refused = [event for event in stretch.sets if is_vls(event.reg_id, stretch.abi) and event.is_refused(errno.EPERM)]
+    refused = [event for event in stretch.sets if event.reg_id in stretch.abi.vls_ids and event.is_refused(errno.EPERM)]
     return Hit(refused[0].line, not_held(refused, stretch)) if refused else None
 
 
@@ -167,7 +167,7 @@ def _shared_part(before: Registers, after: Registers) -> Iterator[Loss]:
 
 def _is_unfit(event: Event, stretch: Stretch) -> bool:
     """The set gives lengths, rows or bytes that the vCPU has not."""
-    if is_vls(event.reg_id, stretch.abi):
+    if event.reg_id in stretch.abi.vls_ids:
         return event.is_refused(errno.EINVAL)
     if is_matrix(event.reg_id) and event.reg_id != regid.ZT0:
         rows = layout.zreg_bytes(stretch.end.lengths.sme_vq)

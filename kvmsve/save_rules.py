@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import regid
-from .findings import VECTORS, Hit, Rule, accepted, can_be_reached, is_matrix, is_vls, not_held, refused_vregs, rule
+from .findings import VECTORS, Hit, Rule, accepted, can_be_reached, is_matrix, not_held, refused_vregs, rule
 from .losses import Loss, losses
 from .rehearsal import Event, Stretch
 from .snapshot import Registers, canonical
@@ -75,7 +75,7 @@ def unread(stretch: Stretch) -> Registers:
     """What the guest left and no GET of the stretch has got. Lengths that the VMM has ever read or set, it knows."""
     got = {event.register for event in accepted(stretch.gets) if _has_got_all(event)}
     known = {event.reg_id for event in accepted((*stretch.earlier, *stretch.events)) if event.op in ("get", "set")}
-    vls = {reg_id for reg_id in known if is_vls(reg_id, stretch.abi)}
+    vls = {reg_id for reg_id in known if reg_id in stretch.abi.vls_ids}
     return {reg_id: data for reg_id, data in stretch.start.live.items() if reg_id not in got | vls}
 
 

@@ -113,6 +113,7 @@ OPTIONAL_HOST_FIELDS: Fields = {
     "features_offered": is_bits,
     "reg_list_base": is_count,
 }
+HEADINGS = ("case", "note")  # lines for people, no operations
 _VCPU: Fields = {"vcpu": is_count, "ret": is_int}
 OP_FIELDS: Mapping[str, Fields] = {
     "case": {"name": is_text},

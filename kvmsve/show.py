@@ -66,20 +66,18 @@ def _switch(bit: int) -> str:
 
 def _sve_state(vcpu: Vcpu) -> Iterator[str]:
     state, max_vq, vq = vcpu.sve_state, vcpu.max_vq, _vq(vcpu)
-    if vcpu.fp_state is FpState.USER_OWNED:
-        shown_vq, seen_vq, is_stale = max_vq, vq, False
-    else:
-        shown_vq, seen_vq, is_stale = vq or max_vq, vq, vq == FPSIMD
+    owned_by_user = vcpu.fp_state is FpState.USER_OWNED
+    shown_vq = max_vq if owned_by_user or vq == FPSIMD else vq
     yield f"sve_state, {len(state)} bytes, as laid out for vq {shown_vq}:"
-    live_zreg = STALE if is_stale else None
+    mark = STALE if vq == FPSIMD and not owned_by_user else None
     for n in range(NUM_ZREGS):
         start, size = layout.zreg_offset(shown_vq, n), layout.zreg_bytes(shown_vq)
-        live = layout.zreg_bytes(seen_vq) or layout.VREG_BYTES
-        yield from _register(f"Z{n}", state[start : start + size], live, live_zreg)
+        live = layout.zreg_bytes(vq) or layout.VREG_BYTES
+        yield from _register(f"Z{n}", state[start : start + size], live, mark)
     for n in range(NUM_PREGS + 1):
         start, size = layout.preg_offset(shown_vq, n), layout.preg_bytes(shown_vq)
         name = "FFR" if n == FFR else f"P{n}"
-        yield from _register(name, state[start : start + size], layout.preg_bytes(seen_vq), live_zreg)
+        yield from _register(name, state[start : start + size], layout.preg_bytes(vq), mark)
     yield from _register("tail", state[layout.sve_state_bytes(shown_vq) :], 0, STALE)
 
 

@@ -62,7 +62,7 @@ class Snapshot:
         """Every register that the guest has in its present mode, at that mode's length."""
         return dict((*self._vectors(), *self._matrix(), *self._controls(), *self.vls.items()))
 
-    @property
+    @cached_property
     def live(self) -> Registers:
         """Those in which a fresh vCPU would have another value."""
         return {reg_id: data for reg_id, data in self.registers.items() if not _is_fresh(reg_id, data)}
@@ -125,9 +125,9 @@ def take(vcpu: Vcpu, last: Snapshot | None) -> Snapshot:
 
 
 def _vls(vcpu: Vcpu) -> Iterator[tuple[int, bytes]]:
-    for reg_id in (regid.SVE_VLS, vcpu.abi.sme_vls):
+    for reg_id in vcpu.abi.vls_ids:
         try:
-            yield reg_id or 0, vcpu.get_one_reg(reg_id or 0)
+            yield reg_id, vcpu.get_one_reg(reg_id)
         except KvmError:
             continue
 

@@ -48,6 +48,7 @@ def observe_step(guest: Guest, step: Op) -> Iterator[Observation]:
 
 
 CONTROL_REGS = ("zcr", "smcr", "cpacr", "fpsr", "fpcr", "svcr", "fpmr")
+READ_ONLY_REGS = ("tpidr2", "smidr", "smpri")
 
 
 def _write_control(guest: Guest, register: str, value: int) -> None:
@@ -60,7 +61,7 @@ def _write_control(guest: Guest, register: str, value: int) -> None:
 
 
 def _read_control(guest: Guest, register: str, recorded: int, mask: int) -> Observation:
-    if register not in (*CONTROL_REGS, "tpidr2", "smidr", "smpri"):
+    if register not in (*CONTROL_REGS, *READ_ONLY_REGS):
         raise ValueError(f"no control register is called {register!r}")
     actual = int(getattr(guest, register))
     expected = recorded if (recorded ^ actual) & mask else actual

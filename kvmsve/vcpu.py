@@ -185,9 +185,9 @@ class Vcpu(Registers):
             raise KvmError(errno.EPERM, "the vCPU's vectors are finalized already")
         if not self.lengths.sve_vq and not self.abi.sme_without_sve:
             raise KvmError(errno.EIO, f"{self.abi.name} checks the SVE length of a vCPU that has none")
-        for _buffer in ("sve_state", "sme_state")[: 1 + bool(self.lengths.sme_vq)]:
-            if self._regs.allocation_fails():
-                raise KvmError(errno.ENOMEM, "the kernel has no memory for the vectors")
+        allocations = 2 if self.lengths.sme_vq else 1
+        if any(self._regs.allocation_fails() for _ in range(allocations)):
+            raise KvmError(errno.ENOMEM, "the kernel has no memory for the vectors")
         self._regs.allocate(self.max_vq, self._sme_state_bytes())
         self._finalized = True
         self._select_regions()
