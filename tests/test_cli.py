@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 import recorded
+from command_line import Capture, complaint, run
 from recorded import SMALL
 
-from kvmsve.cli import main
-
-Capture = pytest.CaptureFixture[str]
 COMMANDS = {
     "replay": ["FILE", "ships"],
     "show": ["FILE", "--at LINE"],
@@ -24,24 +22,6 @@ COMMANDS = {
 REVISIONS = [
     "rfc-v2", "rfc-v2-posted", "rfc-v2-r1", "rfc-v2-r123", "mainline-6.1", "mainline-6.12", "mainline-7.3",
 ]  # fmt: skip
-
-
-def stopped(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command line that stops the program or returns."""
-    try:
-        code = main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    return (code, *capsys.readouterr())
-
-
-def complaint(capsys: Capture, *arguments: object) -> str:
-    code, out, err = stopped(capsys, *arguments)
-    assert (code, out) == (2, "")
-    assert err.startswith("kvmsve")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1
-    return err
 
 
 def launch(arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,7 +37,7 @@ def launch(arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize(("command", "words"), COMMANDS.items())
 def test_help_of_a_command_names_its_arguments(capsys: Capture, command: str, words: list[str]) -> None:
-    code, out, err = stopped(capsys, command, "--help")
+    code, out, err = run(capsys, command, "--help")
     assert (code, err) == (0, "")
     text = " ".join(out.split())
     assert [word for word in words if word not in text] == []
@@ -66,11 +46,11 @@ def test_help_of_a_command_names_its_arguments(capsys: Capture, command: str, wo
 
 
 def test_help_and_version(capsys: Capture) -> None:
-    code, out, _ = stopped(capsys, "--help")
+    code, out, _ = run(capsys, "--help")
     assert code == 0
     assert [command for command in COMMANDS if command not in out] == []
     assert "exit status" in out
-    assert stopped(capsys, "--version")[:2] == (0, "kvmsve 0.1.0\n")
+    assert run(capsys, "--version")[:2] == (0, "kvmsve 0.1.0\n")
 
 
 # Mistakes
@@ -158,7 +138,7 @@ def test_convert_does_not_replace_what_is_not_a_file(capsys: Capture, tmp_path: 
     (tmp_path / "in").write_bytes(bytes(546))
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    stopped(capsys, "convert", "--from-vq", 1, "--to-vq", 2, tmp_path / "in", tmp_path / "pipe")
+    run(capsys, "convert", "--from-vq", 1, "--to-vq", 2, tmp_path / "in", tmp_path / "pipe")
     os.close(reader)
     assert (tmp_path / "pipe").is_fifo()
 
@@ -167,7 +147,7 @@ def test_convert_does_not_replace_a_link(capsys: Capture, tmp_path: Path) -> Non
     (tmp_path / "in").write_bytes(bytes(546))
     (tmp_path / "real").write_bytes(b"older")
     (tmp_path / "link").symlink_to("real")
-    assert stopped(capsys, "convert", "--from-vq", 1, "--to-vq", 2, tmp_path / "in", tmp_path / "link")[0] == 0
+    assert run(capsys, "convert", "--from-vq", 1, "--to-vq", 2, tmp_path / "in", tmp_path / "link")[0] == 0
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == bytes(1092)
 
@@ -180,7 +160,7 @@ def test_interrupt_is_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kvmsve.commands.replay", replay)
-    assert stopped(capsys, "replay") == (130, "", "kvmsve: interrupted\n")
+    assert run(capsys, "replay") == (130, "", "kvmsve: interrupted\n")
 
 
 def test_module_runs_and_its_exit_code_is_the_result(tmp_path: Path) -> None:

@@ -9,36 +9,15 @@ from pathlib import Path
 import model
 import pytest
 import recorded
+from command_line import Capture, complaint, run
 from recorded import SMALL
 
-from kvmsve.cli import main
-
 TABLE = Path(__file__).parent / "tables" / "rfc-v2-reglist.tsv"
-Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     return recorded.write(tmp_path / "small.jsonl", SMALL)
-
-
-def run(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command line."""
-    try:
-        code = main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    return (code, *capsys.readouterr())
-
-
-def complaint(capsys: Capture, *arguments: object) -> str:
-    """What a command line says that exits with 2 and prints nothing else."""
-    code, out, err = run(capsys, *arguments)
-    assert (code, out) == (2, "")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1
-    assert "Traceback" not in err
-    return err
 
 
 # replay
