@@ -21,6 +21,7 @@ FPSR_AFTER_MODE_SWITCH = 0x0800009F
 
 # struct kvm_regs, which core register IDs index in 32-bit slots
 KVM_REGS_BYTES = 864
+PSTATE_OFFSET = 0x42 * 4
 VREGS_OFFSET = 0x54 * 4
 FPSR_OFFSET = 0xD4 * 4
 FPCR_OFFSET = 0xD5 * 4

@@ -100,6 +100,11 @@ class RegFile:
             raise HostOops("KVM_RUN converts from an sve_state that was never allocated (rfc-v2.md Q6)")
         lib.kvmsve_sve_to_fpsimd(self._vregs_pointer, self.sve_state.pointer, self.max_vq, self.swap)
 
+    def reset_kvm_regs(self, pstate: int) -> None:
+        """struct kvm_regs is zero but for PSTATE."""
+        self.kvm_regs.clear()
+        self.kvm_regs.view[layout.PSTATE_OFFSET : layout.PSTATE_OFFSET + 8] = pstate.to_bytes(8, "little")
+
     def clear_vregs(self) -> None:
         """V holds zeroes."""
         self.kvm_regs.view[layout.VREGS_OFFSET : layout.FPSR_OFFSET] = bytes(layout.VREGS_BYTES)

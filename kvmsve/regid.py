@@ -50,6 +50,7 @@ def sysreg_id(op0: int, op1: int, crn: int, crm: int, op2: int) -> int:
     return ARM64 | U64 | SYSREG | op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 
 
+MPIDR_EL1 = sysreg_id(3, 0, 0, 0, 5)
 ID_AA64PFR0_EL1 = sysreg_id(3, 0, 0, 4, 0)
 ID_AA64PFR1_EL1 = sysreg_id(3, 0, 0, 4, 1)
 ID_AA64PFR2_EL1 = sysreg_id(3, 0, 0, 4, 2)

@@ -212,14 +212,14 @@ class Registers:
         self._running, self._loaded = False, None
         self._select_regions()
 
-    def _check_initialised(self) -> None:
+    def check_initialised(self) -> None:
         self._check_idle()
         if not self._initialised:
             raise KvmError(errno.ENOEXEC, "the vCPU is not initialised")
 
     def _find(self, reg_id: int) -> Region | None:
         """The region of a register that the kernel copies, None for one that it computes (VLS, system registers)."""
-        self._check_initialised()
+        self.check_initialised()
         check_number("a register ID", reg_id, 0, 1 << 64)
         onereg.check_arm64(reg_id)
         match regid.coproc(reg_id):

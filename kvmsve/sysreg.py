@@ -50,6 +50,18 @@ class SysReg(NamedTuple):
     guest_mask: int = ALL_BITS  # what is left of the value from the VM's first run on
 
 
+def reset_pstate(is_aarch32: bool, has_el2: bool) -> int:
+    """PSTATE after a reset: all interrupts masked, in AArch32's SVC, at EL2 or at EL1 (kvm_reset_vcpu())."""
+    if is_aarch32:
+        return 0x1D3
+    return 0x3C9 if has_el2 else 0x3C5
+
+
+def reset_mpidr(vcpu: int) -> int:
+    """MPIDR_EL1 of the vCPU with this index: 16 to a cluster (reset_mpidr())."""
+    return 1 << 31 | (vcpu >> 12 & 0xFF) << 16 | (vcpu >> 4 & 0xFF) << 8 | vcpu & 0xF
+
+
 PLAIN = SysReg()
 CONTROL_REGS = {
     regid.CPACR_EL1: SysReg(),

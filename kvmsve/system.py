@@ -28,7 +28,7 @@ class SystemRegs:
         self._id_regs = id_regs
         self._host_has_fpmr = has_fpmr
         self.has_el2 = False
-        self.reset()
+        self.reset(vcpu=0)
 
     @property
     def gates(self) -> frozenset[Gate]:
@@ -69,9 +69,10 @@ class SystemRegs:
         """The VM runs: its ID registers are fixed, and bits that a register cannot hold are gone."""
         self._id_regs.fixed = True
 
-    def reset(self) -> None:
-        """Every register of the vCPU has its reset value."""
+    def reset(self, vcpu: int) -> None:
+        """Every register of the vCPU with this index has its reset value."""
         self._regs.sysregs.clear()
+        self._regs.sysregs[regid.MPIDR_EL1] = sysreg.reset_mpidr(vcpu)
         self._regs.sysregs.update((reg_id, control.reset) for reg_id, control in sysreg.CONTROL_REGS.items())
         self._regs.sysregs.update(self._id_regs.other_host_values)
 

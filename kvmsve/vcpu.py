@@ -9,7 +9,7 @@ import errno
 from collections.abc import Iterable, Mapping, Set
 from types import TracebackType
 
-from . import layout, reglist
+from . import layout, reglist, sysreg
 from .abi import RFC_V2, Abi
 from .cpu import CpuFeatures
 from .errors import KvmError, check_number
@@ -111,7 +111,7 @@ class Vm:
             raise KvmError(errno.EINVAL, f"a VM has vCPUs 0 to {KVM_MAX_VCPUS - 1}")
         if index in self.vcpus:
             raise KvmError(errno.EEXIST, f"the VM has a vCPU {index} already")
-        self.vcpus[index] = Vcpu(self)
+        self.vcpus[index] = Vcpu(self, index)
         return self.vcpus[index]
 
     def check_extension(self, cap: int) -> int:
@@ -133,10 +133,11 @@ class Vcpu(Registers):
     As in KVM one ioctl at a time runs on a vCPU: while a run's `with` block is open, any other call is RuntimeError.
     """
 
-    def __init__(self, vm: Vm) -> None:
+    def __init__(self, vm: Vm, index: int) -> None:
         host = vm.host
         super().__init__(host.abi, host.cpu, vm.id_regs, host.big_endian)
         self._vm = vm
+        self._index = index
         self._features = 0
         self._listings: dict[object, reglist.Listing] = {}  # by what a list depends on, as it is dear to make
 
@@ -174,7 +175,7 @@ class Vcpu(Registers):
         Errors in order (KVM_ARM_VCPU_FINALIZE): ENOEXEC, EINVAL for a feature that is not VEC or that the vCPU lacks,
         EPERM the second time, EIO where the SVE length is not valid, ENOMEM if an allocation is made to fail.
         """
-        self._check_initialised()
+        self.check_initialised()
         number = feature.bit(self.abi) if isinstance(feature, Feature) else feature
         check_number("a feature", number, -(1 << 31), 1 << 31)
         if number != Feature.VEC.value:
@@ -204,8 +205,8 @@ class Vcpu(Registers):
 
         Errors in order (KVM_GET_REG_LIST): ENOEXEC, EPERM before FINALIZE, E2BIG, whose `n` is the real count.
         """
-        self._check_initialised()
-        self._check_finalized("the register list")
+        self.check_initialised()
+        self.check_finalized("the register list")
         check_number("n", n or 0, 0, 1 << 64)
         listing = self.listing
         if n is not None and n < listing.n:
@@ -229,8 +230,8 @@ class Vcpu(Registers):
         Errors in order (KVM_RUN): ENOEXEC, EPERM before FINALIZE, and with `immediate_exit` EINTR after the load.
         HostOops where the kernel of the revision crashes.
         """
-        self._check_initialised()
-        self._check_finalized("KVM_RUN")
+        self.check_initialised()
+        self.check_finalized("KVM_RUN")
         self._system.enter()
         self._ownership.load()
         if immediate_exit:
@@ -270,8 +271,9 @@ class Vcpu(Registers):
         if self.lengths.sve_vq or self.abi.reset_zeroes_sme_only:
             self._regs.sve_state.clear()
         self._regs.sme_state.clear()
-        self._regs.kvm_regs.clear()
-        self._system.reset()
+        is_aarch32 = bool(self._features & bits(Feature.EL1_32BIT))
+        self._regs.reset_kvm_regs(sysreg.reset_pstate(is_aarch32, self._system.has_el2))
+        self._system.reset(self._index)
         self._select_regions()
 
     def _enabled_lengths(self) -> VectorLengths:
@@ -287,7 +289,7 @@ class Vcpu(Registers):
             return 0
         return layout.za_bytes(self.lengths.sme_vq) + (self.abi.zt0_allocation_bytes if self._cpu.sme2 else 0)
 
-    def _check_finalized(self, what: str) -> None:
+    def check_finalized(self, what: str) -> None:
         if self.lengths.has_vec and not self._finalized:
             raise KvmError(errno.EPERM, f"{what}: the vCPU's vectors are not finalized")
 

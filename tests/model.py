@@ -40,6 +40,7 @@ ID_FIELDS = {
     SMFR0: [(63, 1), (56, 4), (52, 4), (48, 1), (44, 4), (43, 1), (42, 1), (36, 4), (35, 1), (34, 1), (33, 1), (32, 1)],
 }
 
+PSTATE, MPIDR = 0x6030000000100042, 0x603000000013C005
 CORE_U64 = [0x6030000000100000 | slot for slot in range(0, 0x52, 2)]
 CORE_V = [0x6040000000100000 | slot for slot in range(0x54, 0xD4, 4)]
 CORE_STATUS = [FPSR, FPCR]
@@ -432,8 +433,17 @@ class Vcpu:
         elif reg_id in ID_OWNER:
             value = self._id_value(reg_id)
         else:
-            value = self.regs.get(reg_id, self.host.id_regs.get(reg_id, 0))
+            value = self.regs.get(reg_id, self._reset_value(reg_id))
         return value.to_bytes(width(reg_id), self.host.byteorder)
+
+    def _reset_value(self, reg_id: int) -> int:
+        """Interrupts are masked at EL1, at EL2 where there is one, or in AArch32's SVC; vCPUs are 16 to a cluster."""
+        if reg_id == PSTATE:
+            aarch32, el2 = self.features >> 1 & 1, self.features >> 7 & 1
+            return 0b1_1101_0011 if aarch32 else 0b11_1100_1001 if el2 else 0b11_1100_0101
+        if reg_id == MPIDR:
+            return 0x8000_0000 + self.index // 4096 * 0x1_0000 + self.index // 16 % 256 * 0x100 + self.index % 16
+        return self.host.id_regs.get(reg_id, 0)
 
     def _store(self, reg_id: int, value: int) -> None:
         if reg_id in CORE_V:

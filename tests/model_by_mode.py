@@ -351,7 +351,7 @@ class Vcpu(model.Vcpu):
             return self._id_value(reg_id)
         if self._is_imp_id(reg_id):
             return self.vm.id_regs.get(reg_id, self.host.id_regs.get(reg_id, 0))
-        return self.regs.get(reg_id, self.host.id_regs.get(reg_id, 0))
+        return self.regs.get(reg_id, self._reset_value(reg_id))
 
     def _load(self, reg_id: int) -> bytes:
         return self._value(reg_id).to_bytes(width(reg_id), self.host.byteorder)

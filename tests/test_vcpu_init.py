@@ -3,6 +3,7 @@
 import pytest
 from examples import (
     PSCI,
+    PSTATE,
     SME,
     SME_VLS,
     SVCR,
@@ -31,6 +32,7 @@ from kvmsve import (
     Feature,
     FpState,
     Host,
+    regid,
 )
 
 VCPU_SVE, VCPU_SME, HAS_EL2 = 1 << 4, 1 << 8, 1 << 7
@@ -312,3 +314,27 @@ def test_a_second_init_of_sme_alone_zeroes_z_since_v10(abi, left):
         guest.z[0] = b"\x11" * 64
     vcpu.init({SME})
     assert vcpu.sve_state[:64] == left
+
+
+@pytest.mark.parametrize(
+    ("features", "pstate"),
+    [(set(), 0x3C5), ({Feature.EL1_32BIT}, 0x1D3), ({Feature.HAS_EL2}, 0x3C9)],
+)
+def test_a_reset_masks_interrupts_in_the_highest_mode_of_the_vcpu(features, pstate):
+    """kvm_reset_vcpu(): VCPU_RESET_PSTATE_EL1, _SVC, _EL2."""
+    host = Host(abi=MAINLINE_7_3, features_offered=range(10))
+    vcpu = host.create_vm().create_vcpu(0)
+    for _ in range(2):
+        vcpu.init(features)
+        assert int.from_bytes(vcpu.get_one_reg(PSTATE), "little") == pstate
+        vcpu.set_one_reg(PSTATE, bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("index", "affinity"), [(0, 0), (1, 1), (15, 15), (16, 0x100), (255, 0xF0F), (256, 0x1000), (511, 0x1F0F)]
+)
+def test_a_vcpu_has_the_affinity_of_its_index(index, affinity):
+    """reset_mpidr(): Aff0 counts to 16, the rest goes to Aff1; bit 31 is RES1."""
+    vcpu = Host().create_vm().create_vcpu(index)
+    vcpu.init(set())
+    assert int.from_bytes(vcpu.get_one_reg(regid.MPIDR_EL1), "little") == 1 << 31 | affinity
