@@ -1,4 +1,4 @@
-"""The command line: replay, show, diff, lint, decode, regs, convert.
+"""The command line: replay, show, diff, lint, decode, regs, run, convert.
 
 Exit 0 is success, 1 a difference or a finding, 2 a file or usage error.
 """
@@ -158,6 +158,22 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--to-vq", type=_vq, required=True, metavar="B", help="the length of OUT")
     command.add_argument("file", type=Path, metavar="IN", help="states of 546 * A bytes: Z, P and FFR, packed")
     command.add_argument("out", type=Path, metavar="OUT", help="the same states, 546 * B bytes each")
+
+    command = _command(subparsers, commands.run, "run a program with a /dev/kvm that is this model")
+    command.usage = "%(prog)s [options] -- PROGRAM ARG..."
+    command.epilog = (
+        "An aarch64 program is run under qemu-aarch64 where this machine is another. KVM_RUN executes no guest code: "
+        "the guest does what --guest says, else nothing. exit status: the program's, 2 a usage error"
+    )
+    _add_host_options(command, sve=frozenset({1, 2, 4}), sme=None)
+    command.add_argument("--record", type=Path, metavar="FILE", help="write a recording of what the program does")
+    command.add_argument("--trace", action="store_true", help="print a line for each ioctl to standard error")
+    command.add_argument("--guest", type=Path, metavar="FILE",
+                         help="what guests do: a .py file with a function run(guest, vcpu, n), or a recording"
+                         )  # fmt: skip
+    command.add_argument("--sysroot", type=Path, metavar="DIR",
+                         help="the arm64 libraries (default: the tree that PROGRAM lies in)")  # fmt: skip
+    command.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="the program and its arguments")
     return parser
 
 
@@ -170,11 +186,15 @@ def _command(
 
 
 def _add_vcpu_options(command: argparse.ArgumentParser, sve: frozenset[int], sme: frozenset[int] | None) -> None:
+    _add_host_options(command, sve, sme)
+    command.add_argument("--svcr", type=_number, default=0, metavar="N", help="SVCR of the vCPU (default: 0)")
+
+
+def _add_host_options(command: argparse.ArgumentParser, sve: frozenset[int], sme: frozenset[int] | None) -> None:
     command.add_argument("--abi", type=_abi, default=RFC_V2, metavar="REV", help=f"{_NAMES} (default: {RFC_V2.name})")
     _add_length_options(command, sve, sme)
     command.add_argument("--sme2", action="store_true", help="the host has SME2")
     command.add_argument("--fa64", action="store_true", help="the host has FA64")
-    command.add_argument("--svcr", type=_number, default=0, metavar="N", help="SVCR of the vCPU (default: 0)")
 
 
 def _add_length_options(command: argparse.ArgumentParser, sve: frozenset[int], sme: frozenset[int] | None) -> None:

@@ -14,6 +14,11 @@ from . import layout, regid
 from .abi import Abi
 from .compare import Difference
 from .compare import describe as describe_op
+from .device.launch import launch
+from .device.machine import create_host
+from .device.program import BadProgram
+from .device.script import ScriptError, idle, load_script
+from .device.shim import MissingTool
 from .diff import columns, differences, table
 from .divergence import Comparison, kinds
 from .errors import HostOops, KvmError
@@ -208,10 +213,17 @@ def regs(options: argparse.Namespace) -> int:
     return 0
 
 
+def _sme_vqs(options: argparse.Namespace) -> frozenset[int]:
+    """The streaming lengths of the options; without any 1, 2 and 4 where the revision can use them."""
+    if options.sme is not None:
+        return frozenset(options.sme)
+    has_sme = options.abi.sme_feature is not None and options.abi.sme_feature < options.abi.max_features
+    return frozenset({1, 2, 4} if has_sme else ())
+
+
 def _create_vcpu(options: argparse.Namespace) -> Vcpu:
     """The finalized vCPU that the options describe."""
-    has_sme = options.abi.sme_feature is not None and options.abi.sme_feature < options.abi.max_features
-    sme = options.sme if options.sme is not None else frozenset({1, 2, 4} if has_sme else ())
+    sme = _sme_vqs(options)
     try:
         host = Host(abi=options.abi, sve_vqs=options.sve, sme_vqs=sme, sme2=options.sme2, fa64=options.fa64)
         features = {Feature.SVE} if options.sve else set()
@@ -226,6 +238,28 @@ def _create_vcpu(options: argparse.Namespace) -> Vcpu:
     except KvmError as error:
         raise UsageError(f"{options.abi.name} has no such vCPU: {error.symbol}, {error.strerror}") from None
     return vcpu
+
+
+def run(options: argparse.Namespace) -> int:
+    """The program has run with a /dev/kvm of the host that the options describe; its exit code."""
+    program = options.program[options.program[:1] == ["--"] :]
+    if not program:
+        raise UsageError("no program to run: kvmsve run [options] -- PROGRAM ARG...")
+    try:
+        host = create_host(options.abi, options.sve, _sme_vqs(options), options.sme2, options.fa64)
+        script = idle if options.guest is None else load_script(options.guest)
+        return launch(
+            host, program, complain=_complain, trace=_complain if options.trace else None, script=script,
+            recording=options.record, sysroot=options.sysroot,
+        )  # fmt: skip
+    except (BadProgram, MissingTool, ScriptError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"{error.filename or program[0]}: {error.strerror}") from None
+
+
+def _complain(line: str) -> None:
+    print(f"kvmsve: {line}", file=sys.stderr)
 
 
 def convert(options: argparse.Namespace) -> int:

@@ -1,0 +1,107 @@
+"""Our /dev/kvm, in process: open it, and make the ioctls that a VMM makes, with the numbers and structures of <linux/kvm.h>.
+
+    device = Device(host)
+    kvm = device.open()
+    vm = device.ioctl(kvm, uapi.KVM_CREATE_VM)
+    vcpu = device.ioctl(vm, uapi.KVM_CREATE_VCPU, 0)
+    device.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, uapi.VCPU_INIT.pack(5, 1 << 4, 0, 0, 0, 0, 0, 0))
+
+Descriptors are real: os.close, os.dup, mmap.mmap and select.poll take them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import HostOops
+from ..vcpu import Host
+from . import uapi
+from .descriptors import Descriptors
+from .file import Call, File
+from .kernel import Kernel
+from .memory import Memory, OwnMemory
+from .script import Script, idle
+from .system import SystemFile
+from .trace import trace_line
+
+__all__ = ["Device", "uapi"]
+
+
+class Device:
+    """A /dev/kvm of a host.
+
+    `machine` is what the calls are made on: the host, or the Recorder that kvmsve.record gives. `script` says what
+    guests do in KVM_RUN. `trace` is called with a line for every ioctl. A run whose guest has nothing to do lasts
+    `pause` seconds.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        machine: Any = None,
+        script: Script = idle,
+        trace: Callable[[str], None] | None = None,
+        pause: float = 0.0,
+    ) -> None:
+        self._kernel = Kernel(host, machine or host, script, pause)
+        self._descriptors = Descriptors()
+        self._trace = trace
+        self._memory = OwnMemory()
+
+    def open(self) -> int:
+        """A descriptor of /dev/kvm, the caller's to close."""
+        return self.open_file(self._descriptors.install)
+
+    def ioctl(self, descriptor: int, request: int, arg: Any = 0) -> int:
+        """What ioctl(descriptor, request, arg) returns; OSError where it fails.
+
+        `arg` is a number or a buffer: the ioctl gets its address. bytes are copied first. Errors in order: ENOTTY for a
+        descriptor that is none of KVM's or an ioctl that it does not have, then the ioctl's own. HostOops where the
+        kernel of the revision crashes.
+        """
+        if isinstance(arg, int):
+            return self.call(descriptor, request, arg, self._memory, self._descriptors.install)
+        data = ctypes.create_string_buffer(arg, len(arg)) if isinstance(arg, bytes) else memoryview(arg).cast("B")
+        pinned = data if isinstance(data, ctypes.Array) else (ctypes.c_char * len(data)).from_buffer(data)
+        return self.call(descriptor, request, ctypes.addressof(pinned), self._memory, self._descriptors.install)
+
+    def close(self) -> None:
+        """No call is at work on the model, and none will be: it is ENODEV."""
+        self._kernel.shut_down()
+
+    # For a server, which answers for the memory and the descriptors of another process
+
+    def open_file(self, install: Callable[[File], int]) -> int:
+        """What the program that opens /dev/kvm gets from `install`."""
+        return install(SystemFile(self._kernel))
+
+    def knows(self, descriptor: int) -> bool:
+        """Whether the descriptor stands for a file of this device."""
+        return self._descriptors.find(descriptor) is not None
+
+    def create_descriptor(self, file: File) -> int:
+        """A new descriptor of a file, to be passed on."""
+        return self._descriptors.install(file)
+
+    def call(
+        self, descriptor: int, request: int, arg: int, memory: Memory, install: Callable[[File], int], who: str = ""
+    ) -> int:
+        """As ioctl, for a program with this memory, which gets new files from `install`; `who` is for the trace."""
+        file = self._descriptors.find(descriptor)
+        if file is None:
+            raise OSError(errno.ENOTTY, "the descriptor is none of KVM's")
+        call = Call(arg & (1 << 64) - 1, memory, install)
+        request &= 0xFFFF_FFFF
+        outcome: int | OSError | HostOops
+        try:
+            outcome = file.ioctl(request, call)
+        except (OSError, HostOops) as error:
+            outcome = error
+        if self._trace is not None:
+            self._trace(trace_line(who, file, request, call, outcome))
+        if isinstance(outcome, int):
+            return outcome
+        raise outcome

@@ -1,0 +1,51 @@
+"""Attributes of a device or a vCPU: values by group and number, kept and given back, with no effect."""
+
+from __future__ import annotations
+
+import errno
+from struct import Struct
+
+from . import uapi
+from .file import Call, File, ioctl
+
+
+class AttributesFile(File):
+    """A file with attributes. A subclass says which by `attribute_struct`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._values: dict[tuple[int, int], bytes] = {}
+
+    def attribute_struct(self, group: int, attr: int) -> Struct | None:
+        """What an attribute points to; empty for a command. None where there is no such attribute."""
+        raise NotImplementedError
+
+    @ioctl(uapi.KVM_HAS_DEVICE_ATTR)
+    def has_device_attr(self, call: Call) -> None:
+        """0 where the attribute is there. EFAULT, ENXIO."""
+        self._find(call)
+
+    @ioctl(uapi.KVM_SET_DEVICE_ATTR)
+    def set_device_attr(self, call: Call) -> None:
+        """The attribute has this value. EFAULT, ENXIO, EFAULT."""
+        group, attr, address, struct = self._find(call)
+        if struct.size:
+            self._values[group, attr] = struct.pack(*call.memory.fetch(address, struct))
+
+    @ioctl(uapi.KVM_GET_DEVICE_ATTR)
+    def get_device_attr(self, call: Call) -> None:
+        """The value last set, else 0. EFAULT, ENXIO, EFAULT."""
+        group, attr, address, struct = self._find(call)
+        call.memory.store(address, self.attribute_value(group, attr, struct))
+
+    def attribute_value(self, group: int, attr: int, struct: Struct) -> bytes:
+        """What an attribute gives back: the value last set, else 0."""
+        return self._values.get((group, attr), bytes(struct.size))
+
+    def _find(self, call: Call) -> tuple[int, int, int, Struct]:
+        _, group, attr, address = call.fetch(uapi.DEVICE_ATTR)
+        call.detail = f"group {group}, attribute 0x{attr:x}"
+        struct = self.attribute_struct(group, attr)
+        if struct is None:
+            raise OSError(errno.ENXIO, "there is no such attribute")
+        return group, attr, address, struct

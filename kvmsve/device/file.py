@@ -1,0 +1,99 @@
+"""What an open file of KVM is: a class with a method for each ioctl, found by its number."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any, ClassVar
+
+from . import uapi
+from .memory import Memory
+
+
+@dataclass
+class Call:
+    """One ioctl of a program: its argument, the program's memory, and how the program gets a descriptor of a new file.
+
+    `detail` is what a reader of the trace wants to know besides name and outcome.
+    """
+
+    arg: int
+    memory: Memory
+    install: Callable[[File], int]
+    detail: str = ""
+
+    def fetch(self, struct: Struct) -> tuple[Any, ...]:
+        """The structure that the argument points to; EFAULT."""
+        return self.memory.fetch(self.arg, struct)
+
+    def store(self, data: bytes) -> None:
+        """The argument points to this; EFAULT."""
+        self.memory.store(self.arg, data)
+
+    def check_no_argument(self) -> None:
+        """EINVAL for an argument that is not 0."""
+        if self.arg:
+            raise OSError(errno.EINVAL, "the argument is 0")
+
+
+Handler = Callable[[Any, Call], int | None]
+
+
+def ioctl(request: int) -> Callable[[Handler], Handler]:
+    """The decorated method, which is named as the ioctl is, answers it; None is 0."""
+
+    def mark(handler: Handler) -> Handler:
+        handler.__dict__["request"] = request
+        return handler
+
+    return mark
+
+
+def accepted(request: int) -> Handler:
+    """A method that answers this ioctl with 0 and does nothing; EFAULT where its structure cannot be read."""
+
+    def accept(_: File, call: Call) -> None:
+        call.fetch(Struct(f"{uapi.ioctl_bytes(request)}x"))
+
+    return ioctl(request)(accept)
+
+
+class File:
+    """An open file of KVM. `page` is the descriptor of what a program maps, once the file is installed."""
+
+    mapped_bytes = 0
+    handlers: ClassVar[dict[int, tuple[str, Handler]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        """A subclass answers what its bases do, and what its own marked methods say."""
+        marked = {
+            method.request: (f"KVM_{name.upper()}", method)
+            for name, method in vars(cls).items()
+            if hasattr(method, "request")
+        }
+        cls.handlers = {**cls.handlers, **marked}
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.page = -1
+        self._mutex = threading.Lock()
+
+    def ioctl(self, request: int, call: Call) -> int:
+        """What the ioctl returns; OSError for an errno, ENOTTY where this file has no such ioctl.
+
+        One ioctl at a time is at work on a file, as on a vCPU in KVM.
+        """
+        if request not in self.handlers:
+            raise OSError(errno.ENOTTY, "kvmsve does not have this ioctl")
+        _, handler = self.handlers[request]
+        with self._mutex:
+            return handler(self, call) or 0
+
+    def ioctl_name(self, request: int) -> str:
+        """The ioctl's name, as far as it is known."""
+        if request in self.handlers:
+            return self.handlers[request][0]
+        return uapi.UNKNOWN_IOCTLS.get(uapi.ioctl_number(request), f"ioctl 0x{request:x}")

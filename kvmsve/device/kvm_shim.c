@@ -1,0 +1,1 @@
+../../csrc/kvm_shim.c

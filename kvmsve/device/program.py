@@ -1,0 +1,106 @@
+"""A program to run with our /dev/kvm: what machine it is for, and the command and environment that start it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from struct import Struct
+
+from .shim import MissingTool, shim
+
+ELF_MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
+ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
+ELF_HEADER = Struct("<16sHHIQQQIHHHHHH")
+PROGRAM_HEADER = Struct("<IIQQQQQQ")
+PT_INTERP = 3
+EMULATORS = ("qemu-aarch64", "qemu-aarch64-static")
+CROSS_LIBRARIES = Path("/usr/aarch64-linux-gnu")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A file to run: `machine` and `interpreter` (its dynamic linker) are None for what is no ELF file, as a script."""
+
+    path: Path
+    machine: str | None
+    interpreter: str | None
+
+
+class BadProgram(Exception):
+    """The program cannot be run: says why."""
+
+
+def find_program(name: str) -> Program:
+    """The program of this name or path. BadProgram where there is none, or none that can be run with a shim."""
+    found = shutil.which(name)
+    if found is None:
+        raise BadProgram(f"{name}: {'not executable' if Path(name).exists() else 'no such program'}")
+    path = Path(found)
+    head = path.open("rb").read(ELF_HEADER.size)
+    if not head.startswith(b"\x7fELF"):
+        return Program(path, None, None)
+    machine = ELF_MACHINES.get(ELF_HEADER.unpack(head)[2]) if head.startswith(ELF_MAGIC) else None
+    if machine not in (platform.machine(), "aarch64"):
+        raise BadProgram(f"{path} is for another machine: kvmsve runs aarch64 and {platform.machine()} programs")
+    interpreter = _interpreter(path)
+    if interpreter is None:
+        raise BadProgram(f"{path} is statically linked, and /dev/kvm is put in front of dynamic programs only")
+    return Program(path, machine, interpreter)
+
+
+def _interpreter(path: Path) -> str | None:
+    with path.open("rb") as file:
+        fields = ELF_HEADER.unpack(file.read(ELF_HEADER.size))
+        start, count = fields[5], fields[10]
+        for n in range(count):
+            file.seek(start + n * PROGRAM_HEADER.size)
+            kind, _, offset, _, _, size, _, _ = PROGRAM_HEADER.unpack(file.read(PROGRAM_HEADER.size))
+            if kind == PT_INTERP:
+                file.seek(offset)
+                return file.read(size).rstrip(b"\0").decode()
+    return None
+
+
+def command(program: Program, arguments: Sequence[str]) -> list[str]:
+    """What starts the program: itself, or the emulator with it. MissingTool where there is no emulator."""
+    if program.machine in (None, platform.machine()):
+        return [str(program.path), *arguments]
+    for emulator in EMULATORS:
+        if shutil.which(emulator):
+            return [emulator, str(program.path), *arguments]
+    raise MissingTool(f"{program.path} is an aarch64 program, and there is no qemu-aarch64 to run it on "
+                      f"{platform.machine()}; on Debian: sudo apt install qemu-user")  # fmt: skip
+
+
+def environment(program: Program, socket: Path, sysroot: Path | None) -> Mapping[str, str]:
+    """The variables that put the shim in front of the program. MissingTool, BadProgram for want of its libraries."""
+    added = {"KVMSVE_SOCKET": str(socket)}
+    if program.machine in (None, platform.machine()):
+        return {**os.environ, **added, "LD_PRELOAD": _prepended("LD_PRELOAD", shim(platform.machine()))}
+    added["QEMU_SET_ENV"] = _prepended("QEMU_SET_ENV", f"LD_PRELOAD={shim('aarch64')}", ",")
+    added["QEMU_LD_PREFIX"] = str(sysroot or _sysroot(program))
+    return {**os.environ, **added}
+
+
+def _prepended(variable: str, value: object, separator: str = ":") -> str:
+    return separator.join(filter(None, (str(value), os.environ.get(variable))))
+
+
+def _sysroot(program: Program) -> Path:
+    """The folder where the program's dynamic linker and libraries are: the tree that it lies in, if it is one."""
+    inherited = os.environ.get("QEMU_LD_PREFIX")
+    if inherited:
+        return Path(inherited)
+    assert program.interpreter is not None
+    linker = program.interpreter.lstrip("/")
+    for folder in (*list(program.path.resolve().parents), CROSS_LIBRARIES):
+        if (folder / linker).exists():
+            return folder
+    raise BadProgram(
+        f"{program.path} needs {program.interpreter} and the other libraries of an arm64 system: give the folder that "
+        "has them as --sysroot, or on Debian: sudo apt install libc6-arm64-cross"
+    )

@@ -1,0 +1,48 @@
+"""The file /dev/kvm: what the host offers, and new VMs."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+
+from . import uapi
+from .file import Call, File, ioctl
+from .kernel import Kernel
+from .vm import VmFile
+
+
+class SystemFile(File):
+    """An open /dev/kvm."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__("kvm")
+        self._kernel = kernel
+
+    @ioctl(uapi.KVM_GET_API_VERSION)
+    def get_api_version(self, call: Call) -> int:
+        """12, for ever."""
+        call.check_no_argument()
+        return uapi.KVM_API_VERSION
+
+    @ioctl(uapi.KVM_GET_VCPU_MMAP_SIZE)
+    def get_vcpu_mmap_size(self, call: Call) -> int:
+        """The bytes that a vCPU's file maps."""
+        call.check_no_argument()
+        return uapi.PAGES_OF_VCPU * mmap.PAGESIZE
+
+    @ioctl(uapi.KVM_CHECK_EXTENSION)
+    def check_extension(self, call: Call) -> int:
+        """A capability's value, 0 for one that is not there."""
+        call.detail = uapi.capability_name(call.arg)
+        return self._kernel.check_extension(self._kernel.machine, call.arg)
+
+    @ioctl(uapi.KVM_CREATE_VM)
+    def create_vm(self, call: Call) -> int:
+        """A new VM; the argument is the size of its addresses in bits, 0 for 40. EINVAL for another size."""
+        if call.arg and not uapi.IPA_BITS_MIN <= call.arg <= uapi.IPA_BITS:
+            raise OSError(errno.EINVAL, f"a VM's addresses have {uapi.IPA_BITS_MIN} to {uapi.IPA_BITS} bits")
+        with self._kernel.at_work():
+            vm = VmFile(self._kernel, self._kernel.machine.create_vm(), self._kernel.vms)
+            self._kernel.vms += 1
+        call.detail = vm.name
+        return call.install(vm)

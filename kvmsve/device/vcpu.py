@@ -1,0 +1,178 @@
+"""A vCPU's file: the register ioctls, its state, and KVM_RUN."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import time
+from struct import Struct
+from typing import Any
+
+from .. import regid
+from ..features import Feature, bits
+from . import uapi
+from .attributes import AttributesFile
+from .file import Call, accepted, ioctl
+from .kernel import Kernel
+from .script import INTERRUPTED, Exit
+
+
+class VcpuFile(AttributesFile):
+    """A vCPU: its part of the model, and what KVM keeps of it that concerns no register."""
+
+    mapped_bytes = uapi.PAGES_OF_VCPU * mmap.PAGESIZE
+
+    def __init__(self, kernel: Kernel, vcpu: Any, vm_name: str, index: int) -> None:
+        super().__init__(f"{vm_name} vcpu {index}")
+        self._kernel = kernel
+        self._vcpu = vcpu
+        self._index = index
+        self._runs = 0
+        self._mp_state = uapi.KVM_MP_STATE_RUNNABLE
+        self._events = bytes(uapi.VCPU_EVENTS.size)
+
+    @ioctl(uapi.KVM_ARM_VCPU_INIT)
+    def arm_vcpu_init(self, call: Call) -> None:
+        """The vCPU is reset and has these features. EFAULT, then as Vcpu.init."""
+        target, *words = call.fetch(uapi.VCPU_INIT)
+        call.detail = "features " + " ".join(f"{word:x}" for word in words[: 1 + any(words[1:]) * 6])
+        with self._kernel.at_work():
+            self._vcpu.init(words, target)
+        is_off = words[0] & bits(Feature.POWER_OFF)
+        self._mp_state = uapi.KVM_MP_STATE_STOPPED if is_off else uapi.KVM_MP_STATE_RUNNABLE
+        self._events = bytes(uapi.VCPU_EVENTS.size)
+
+    @ioctl(uapi.KVM_ARM_VCPU_FINALIZE)
+    def arm_vcpu_finalize(self, call: Call) -> None:
+        """The vector lengths are fixed. ENOEXEC before INIT, EFAULT, then as Vcpu.finalize."""
+        self._check_initialised()
+        (word,) = call.fetch(uapi.WORD)
+        call.detail = f"feature {word}"
+        with self._kernel.at_work():
+            self._vcpu.finalize(word - (word >> 31 << 32))
+
+    # Registers
+
+    @ioctl(uapi.KVM_GET_ONE_REG)
+    def get_one_reg(self, call: Call) -> None:
+        """The register's bytes are at the address. ENOEXEC before INIT, EFAULT, then as Vcpu.get_one_reg_into."""
+        reg_id, address, size = self._named_register(call)
+        if self._vcpu.is_written_by_get(reg_id):
+            buffer = bytearray(call.memory.read(address, size))
+            with self._kernel.at_work():
+                self._vcpu.get_one_reg_into(reg_id, buffer)
+            return
+        with self._kernel.at_work():
+            value = self._vcpu.get_one_reg(reg_id)
+        written = call.memory.write(address, value)
+        if written < size:
+            with self._kernel.at_work():
+                self._vcpu.get_one_reg_into(reg_id, bytearray(written))
+
+    @ioctl(uapi.KVM_SET_ONE_REG)
+    def set_one_reg(self, call: Call) -> None:
+        """The register has the bytes at the address. ENOEXEC before INIT, EFAULT, then as Vcpu.set_one_reg."""
+        reg_id, address, size = self._named_register(call)
+        data = call.memory.read(address, size)
+        with self._kernel.at_work():
+            self._vcpu.set_one_reg(reg_id, data)
+
+    @ioctl(uapi.KVM_GET_REG_LIST)
+    def get_reg_list(self, call: Call) -> None:
+        """The IDs are behind their number. ENOEXEC, EPERM, EFAULT; with E2BIG there is the number alone."""
+        with self._kernel.at_work():
+            self._vcpu.check_initialised()
+            self._vcpu.check_finalized("the register list")
+        (room,) = call.fetch(uapi.REG_LIST)
+        with self._kernel.at_work():
+            listing = self._vcpu.listing
+        call.detail = f"room for {room} of {listing.n}"
+        call.store(uapi.REG_LIST.pack(listing.n))
+        with self._kernel.at_work():
+            ids = self._vcpu.get_reg_list(room)
+        call.memory.store(call.arg + uapi.REG_LIST.size, b"".join(map(uapi.DWORD.pack, ids)))
+
+    def _named_register(self, call: Call) -> tuple[int, int, int]:
+        """Register ID, address and size of a KVM_GET_ONE_REG or KVM_SET_ONE_REG."""
+        self._check_initialised()
+        reg_id, address = call.fetch(uapi.ONE_REG)
+        size = regid.size_bytes(reg_id)
+        call.detail = f"{regid.name(reg_id, self._vcpu.abi.sme_vls)} ({size} bytes)"
+        return reg_id, address, size
+
+    # The run
+
+    @ioctl(uapi.KVM_RUN)
+    def run(self, call: Call) -> int:
+        """The guest has done what the script says, and struct kvm_run tells how it stopped.
+
+        Errors in order: EINVAL for an argument, then as Vcpu.run; EINTR where the script gives no exit.
+        """
+        call.check_no_argument()
+        immediate = os.pread(self.page, 1, uapi.RUN_IMMEDIATE_EXIT) not in (b"", b"\0")
+        how = self._enter(immediate)
+        call.detail = f"exit {how.reason}"
+        os.pwrite(self.page, how.data, uapi.RUN_EXIT)
+        os.pwrite(self.page, uapi.WORD.pack(how.reason), uapi.RUN_EXIT_REASON)
+        if how is INTERRUPTED:
+            time.sleep(self._kernel.pause)
+            raise OSError(errno.EINTR, "the guest has nothing more to do")
+        return 0
+
+    def _enter(self, immediate: bool) -> Exit:
+        with self._kernel.at_work(), self._vcpu.run(immediate_exit=immediate) as guest:
+            if self._mp_state != uapi.KVM_MP_STATE_RUNNABLE:
+                return INTERRUPTED
+            self._runs += 1
+            return self._kernel.script(guest, self._index, self._runs - 1) or INTERRUPTED
+
+    # What KVM keeps besides
+
+    @ioctl(uapi.KVM_GET_MP_STATE)
+    def get_mp_state(self, call: Call) -> None:
+        """Whether the vCPU runs. EFAULT."""
+        call.store(uapi.MP_STATE.pack(self._mp_state))
+
+    @ioctl(uapi.KVM_SET_MP_STATE)
+    def set_mp_state(self, call: Call) -> None:
+        """The vCPU runs, or is stopped or suspended. EFAULT, EINVAL for anything else."""
+        (state,) = call.fetch(uapi.MP_STATE)
+        call.detail = str(state)
+        if state not in (uapi.KVM_MP_STATE_RUNNABLE, uapi.KVM_MP_STATE_STOPPED, uapi.KVM_MP_STATE_SUSPENDED):
+            raise OSError(errno.EINVAL, "a vCPU is runnable (0), stopped (5) or suspended (10)")
+        self._mp_state = state
+
+    @ioctl(uapi.KVM_GET_VCPU_EVENTS)
+    def get_vcpu_events(self, call: Call) -> None:
+        """The events last set. ENOEXEC before INIT, EFAULT."""
+        self._check_initialised()
+        call.store(self._events)
+
+    @ioctl(uapi.KVM_SET_VCPU_EVENTS)
+    def set_vcpu_events(self, call: Call) -> None:
+        """These events are pending. ENOEXEC before INIT, EFAULT."""
+        self._check_initialised()
+        self._events = uapi.VCPU_EVENTS.pack(*call.fetch(uapi.VCPU_EVENTS))
+
+    @ioctl(uapi.KVM_SET_SIGNAL_MASK)
+    def set_signal_mask(self, call: Call) -> None:
+        """KVM_RUN is never interrupted, so it needs no mask. EFAULT, EINVAL for a set that is not 8 bytes long."""
+        if call.arg:
+            (size,) = call.fetch(uapi.SIGNAL_MASK)
+            if size != uapi.SIGNAL_SET_BYTES:
+                raise OSError(errno.EINVAL, f"a set of signals has {uapi.SIGNAL_SET_BYTES} bytes")
+
+    set_guest_debug = accepted(uapi.KVM_SET_GUEST_DEBUG)
+
+    def attribute_struct(self, group: int, attr: int) -> Struct | None:
+        """The PMU's attributes of a vCPU that has one, and the timers' interrupts."""
+        if group == uapi.KVM_ARM_VCPU_PMU_V3_CTRL and self._vcpu.feature_words[0] & bits(Feature.PMU_V3):
+            return uapi.PMU_ATTRIBUTES.get(attr)
+        if group == uapi.KVM_ARM_VCPU_TIMER_CTRL:
+            return uapi.TIMER_ATTRIBUTES.get(attr)
+        return None
+
+    def _check_initialised(self) -> None:
+        with self._kernel.at_work():
+            self._vcpu.check_initialised()
