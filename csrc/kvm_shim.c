@@ -21,10 +21,12 @@
 #include <unistd.h>
 
 #define DEVICE "/dev/kvm"
-#define KVMIO 0xAE
+#define KVMIO 0xAEu
+#define FIRST_OF_ANOTHER_DRIVER 0x20u /* Nitro Enclaves have a part of KVM's numbers */
+#define LAST_OF_ANOTHER_DRIVER 0x3Fu
 #define PAGE_BYTES 4096u /* the smallest page: access to memory can begin or end at no finer grain */
 
-enum operation { OPEN = 1, IOCTL, READ, WRITE, INSTALL, RETURN, NOT_KVM };
+enum operation { OPEN = 1, IOCTL, READ, WRITE, INSTALL, RETURN };
 
 struct message {
     uint64_t operation;
@@ -32,11 +34,12 @@ struct message {
                          INSTALL: close-on-exec; RETURN: result, errno; an answer: result */
 };
 
-/* Under an emulator, which sets LD_PRELOAD itself for what it emulates, a program starts others of this machine: they
- * could not load the shim and would say so. */
+/* An emulator sets LD_PRELOAD for what it emulates. What that starts runs on the real machine: it could not load this
+ * shim, and would say so. */
 __attribute__((constructor)) static void stay_in_the_emulator(void)
 {
-    if (getenv("QEMU_SET_ENV") != NULL)
+    const char *set_by_emulator = getenv("QEMU_SET_ENV"), *preload = getenv("LD_PRELOAD");
+    if (set_by_emulator != NULL && preload != NULL && strstr(set_by_emulator, preload) != NULL)
         unsetenv("LD_PRELOAD");
 }
 
@@ -136,9 +139,8 @@ static int64_t install(int descriptor, int close_on_exec)
     return descriptor;
 }
 
-/* Does what the server asks until it returns. Returns the call's result, *error is its errno; *is_kvm is 0 where the
- * descriptor is none of the server's. */
-static int64_t serve(int server, int scratch, int *error, int *is_kvm)
+/* Does what the server asks until it returns. Returns the call's result; *error is its errno. */
+static int64_t serve(int server, int scratch, int *error)
 {
     for (;;) {
         struct message asked, answer = {.operation = RETURN};
@@ -153,9 +155,6 @@ static int64_t serve(int server, int scratch, int *error, int *is_kvm)
         case INSTALL:
             answer.args[0] = (uint64_t)install(descriptor, asked.args[0] != 0);
             break;
-        case NOT_KVM:
-            *is_kvm = 0;
-            return -1;
         default:
             *error = (int)asked.args[1];
             return (int64_t)asked.args[0];
@@ -167,16 +166,18 @@ static int64_t serve(int server, int scratch, int *error, int *is_kvm)
     return -1;
 }
 
-static int forward(struct message message, int on, int *is_kvm)
+/* The outcome of an operation at the server, as of a system call: EMFILE where there is no room for the descriptors that
+ * it takes, ENODEV where no server answers. */
+static int forward(struct message message, int on)
 {
-    int error = ENODEV;
-    int64_t result = -1;
     int saved = errno;
+    int64_t result = -1;
     int server = connect_to_server();
-    int scratch = memfd_create("kvmsve scratch", MFD_CLOEXEC);
+    int scratch = server < 0 ? -1 : memfd_create("kvmsve scratch", MFD_CLOEXEC);
+    int error = scratch < 0 && (errno == EMFILE || errno == ENFILE) ? errno : ENODEV;
     int descriptors[] = {scratch, on};
-    if (server >= 0 && scratch >= 0 && send_message(server, &message, descriptors, on < 0 ? 1 : 2) == 0)
-        result = serve(server, scratch, &error, is_kvm);
+    if (scratch >= 0 && send_message(server, &message, descriptors, on < 0 ? 1 : 2) == 0)
+        result = serve(server, scratch, &error);
     if (server >= 0)
         close(server);
     if (scratch >= 0)
@@ -192,8 +193,7 @@ static int is_device(const char *path)
 
 static int open_device(int flags)
 {
-    int is_kvm = 1;
-    return forward((struct message){.operation = OPEN, .args = {(flags & O_CLOEXEC) != 0}}, -1, &is_kvm);
+    return forward((struct message){.operation = OPEN, .args = {(flags & O_CLOEXEC) != 0}}, -1);
 }
 
 /* The function that the program would have called without the shim. */
@@ -344,18 +344,21 @@ int statx(int at, const char *restrict path, int flags, unsigned mask, struct st
     return result;
 }
 
+static int is_of_kvm(unsigned long request)
+{
+    unsigned long number = request & 0xFF;
+    return (request >> 8 & 0xFF) == KVMIO && (number < FIRST_OF_ANOTHER_DRIVER || number > LAST_OF_ANOTHER_DRIVER);
+}
+
 int ioctl(int on, unsigned long request, ...)
 {
     va_list arguments;
     va_start(arguments, request);
     uintptr_t argument = va_arg(arguments, uintptr_t);
     va_end(arguments);
-    int is_kvm = (request >> 8 & 0xFF) == KVMIO && getenv("KVMSVE_SOCKET") != NULL;
-    if (is_kvm && fcntl(on, F_GETFD) >= 0) {
-        struct message message = {.operation = IOCTL, .args = {request & 0xFFFFFFFF, argument}};
-        int result = forward(message, on, &is_kvm);
-        if (is_kvm)
-            return result;
-    }
-    return NEXT(ioctl_function, "ioctl")(on, request, argument);
+    if (!is_of_kvm(request) || getenv("KVMSVE_SOCKET") == NULL)
+        return NEXT(ioctl_function, "ioctl")(on, request, argument);
+    if (fcntl(on, F_GETFD) < 0)
+        return -1;
+    return forward((struct message){.operation = IOCTL, .args = {request & 0xFFFFFFFFu, argument}}, on);
 }

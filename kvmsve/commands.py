@@ -6,6 +6,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -259,7 +260,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _complain(line: str) -> None:
-    print(f"kvmsve: {line}", file=sys.stderr)
+    with suppress(OSError):  # of standard error, of which nobody could be told
+        print(f"kvmsve: {line}", file=sys.stderr, flush=True)
 
 
 def convert(options: argparse.Namespace) -> int:

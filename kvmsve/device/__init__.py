@@ -1,4 +1,4 @@
-"""Our /dev/kvm, in process: open it, and make the ioctls that a VMM makes, with the numbers and structures of <linux/kvm.h>.
+"""Our /dev/kvm, in process: open it, and make a VMM's ioctls, with the numbers and structures of <linux/kvm.h>.
 
     device = Device(host)
     kvm = device.open()
@@ -68,6 +68,10 @@ class Device:
         pinned = data if isinstance(data, ctypes.Array) else (ctypes.c_char * len(data)).from_buffer(data)
         return self.call(descriptor, request, ctypes.addressof(pinned), self._memory, self._descriptors.install)
 
+    def sweep(self) -> list[str]:
+        """Files that no program has open any more are gone: their names. Each new file does it, too."""
+        return self._descriptors.sweep()
+
     def close(self) -> None:
         """No call is at work on the model, and none will be: it is ENODEV."""
         self._kernel.shut_down()
@@ -77,10 +81,6 @@ class Device:
     def open_file(self, install: Callable[[File], int]) -> int:
         """What the program that opens /dev/kvm gets from `install`."""
         return install(SystemFile(self._kernel))
-
-    def knows(self, descriptor: int) -> bool:
-        """Whether the descriptor stands for a file of this device."""
-        return self._descriptors.find(descriptor) is not None
 
     def create_descriptor(self, file: File) -> int:
         """A new descriptor of a file, to be passed on."""

@@ -14,6 +14,8 @@ from ..vcpu import KVM_CAP_ARM_SVE, KVM_CAP_ONE_REG, Host
 from . import uapi
 from .script import Script
 
+SHUT_DOWN_SECONDS = 5.0
+
 
 class Kernel:
     """What all files of a device share.
@@ -44,9 +46,10 @@ class Kernel:
                 raise
 
     def shut_down(self) -> None:
-        """No thread is at work on the model, and none will be."""
-        with self._lock:
-            self._is_down = True
+        """No thread begins work on the model; what was begun has ended, unless a script of the user's is stuck."""
+        self._is_down = True
+        if self._lock.acquire(timeout=SHUT_DOWN_SECONDS):
+            self._lock.release()
 
     def check_extension(self, machine: Any, cap: int) -> int:
         """A capability's value: the model's where it concerns registers, else that of a common arm64 host."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -43,8 +44,15 @@ def launch(
         with _signals_passed_on() as watched:
             child = subprocess.Popen(started, env=variables)
             watched.append(child)
+            _raise_descriptor_limit()
             code = child.wait()
     return code if code >= 0 else 128 - code
+
+
+def _raise_descriptor_limit() -> None:
+    """The server has as many descriptors as the system lets it: each vCPU takes one, each call at work four."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from struct import Struct
+from typing import IO
 
 from .shim import MissingTool, shim
 
-ELF_MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
+ELF_MAGIC = b"\x7fELF"
+ELF_64_BIT = ELF_MAGIC + b"\x02\x01"  # little-endian
 ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
-ELF_HEADER = Struct("<16sHHIQQQIHHHHHH")
-PROGRAM_HEADER = Struct("<IIQQQQQQ")
+ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 PT_INTERP = 3
 EMULATORS = ("qemu-aarch64", "qemu-aarch64-static")
 CROSS_LIBRARIES = Path("/usr/aarch64-linux-gnu")
@@ -40,29 +43,34 @@ def find_program(name: str) -> Program:
     if found is None:
         raise BadProgram(f"{name}: {'not executable' if Path(name).exists() else 'no such program'}")
     path = Path(found)
-    head = path.open("rb").read(ELF_HEADER.size)
-    if not head.startswith(b"\x7fELF"):
-        return Program(path, None, None)
-    machine = ELF_MACHINES.get(ELF_HEADER.unpack(head)[2]) if head.startswith(ELF_MAGIC) else None
+    with path.open("rb") as file:
+        if file.read(len(ELF_MAGIC)) != ELF_MAGIC:
+            return Program(path, None, None)
+        try:
+            machine, interpreter = _read_elf(file)
+        except (struct.error, UnicodeDecodeError):
+            raise BadProgram(f"{path} is damaged: an ELF file that says nothing of its interpreter") from None
     if machine not in (platform.machine(), "aarch64"):
         raise BadProgram(f"{path} is for another machine: kvmsve runs aarch64 and {platform.machine()} programs")
-    interpreter = _interpreter(path)
     if interpreter is None:
         raise BadProgram(f"{path} is statically linked, and /dev/kvm is put in front of dynamic programs only")
     return Program(path, machine, interpreter)
 
 
-def _interpreter(path: Path) -> str | None:
-    with path.open("rb") as file:
-        fields = ELF_HEADER.unpack(file.read(ELF_HEADER.size))
-        start, count = fields[5], fields[10]
-        for n in range(count):
-            file.seek(start + n * PROGRAM_HEADER.size)
-            kind, _, offset, _, _, size, _, _ = PROGRAM_HEADER.unpack(file.read(PROGRAM_HEADER.size))
-            if kind == PT_INTERP:
-                file.seek(offset)
-                return file.read(size).rstrip(b"\0").decode()
-    return None
+def _read_elf(file: IO[bytes]) -> tuple[str | None, str | None]:
+    """The machine, if it is one of ours, and the dynamic linker, if there is one."""
+    file.seek(0)
+    fields = ELF_HEADER.unpack(file.read(ELF_HEADER.size))
+    machine, start, count = fields[2], fields[5], fields[10]
+    if not fields[0].startswith(ELF_64_BIT) or machine not in ELF_MACHINES:
+        return None, None
+    for n in range(count):
+        file.seek(start + n * PROGRAM_HEADER.size)
+        kind, _, offset, _, _, size, _, _ = PROGRAM_HEADER.unpack(file.read(PROGRAM_HEADER.size))
+        if kind == PT_INTERP:
+            file.seek(offset)
+            return ELF_MACHINES[machine], file.read(size).rstrip(b"\0").decode()
+    return ELF_MACHINES[machine], None
 
 
 def command(program: Program, arguments: Sequence[str]) -> list[str]:
@@ -76,18 +84,21 @@ def command(program: Program, arguments: Sequence[str]) -> list[str]:
                       f"{platform.machine()}; on Debian: sudo apt install qemu-user")  # fmt: skip
 
 
-def environment(program: Program, socket: Path, sysroot: Path | None) -> Mapping[str, str]:
+def environment(program: Program, socket: Path, sysroot: Path | None) -> dict[str, str]:
     """The variables that put the shim in front of the program. MissingTool, BadProgram for want of its libraries."""
-    added = {"KVMSVE_SOCKET": str(socket)}
+    variables = {**os.environ, "KVMSVE_SOCKET": str(socket)}
     if program.machine in (None, platform.machine()):
-        return {**os.environ, **added, "LD_PRELOAD": _prepended("LD_PRELOAD", shim(platform.machine()))}
-    added["QEMU_SET_ENV"] = _prepended("QEMU_SET_ENV", f"LD_PRELOAD={shim('aarch64')}", ",")
-    added["QEMU_LD_PREFIX"] = str(sysroot or _sysroot(program))
-    return {**os.environ, **added}
+        _prepend(variables, "LD_PRELOAD", str(shim(platform.machine())), ":")
+        with suppress(MissingTool):  # a script may start an emulator itself
+            _prepend(variables, "QEMU_SET_ENV", f"LD_PRELOAD={shim('aarch64')}", ",")
+        return variables
+    _prepend(variables, "QEMU_SET_ENV", f"LD_PRELOAD={shim('aarch64')}", ",")
+    variables["QEMU_LD_PREFIX"] = str(sysroot or _sysroot(program))
+    return variables
 
 
-def _prepended(variable: str, value: object, separator: str = ":") -> str:
-    return separator.join(filter(None, (str(value), os.environ.get(variable))))
+def _prepend(variables: dict[str, str], name: str, value: str, separator: str) -> None:
+    variables[name] = separator.join(filter(None, (value, variables.get(name))))
 
 
 def _sysroot(program: Program) -> Path:

@@ -12,6 +12,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -26,6 +27,7 @@ from .memory import Memory
 MESSAGE = Struct("<QqQ")  # struct message of csrc/kvm_shim.c
 PEER_CREDENTIALS = Struct("<iII")
 BACKLOG = 128
+BREATH_SECONDS = 0.01
 
 
 class Operation(IntEnum):
@@ -37,7 +39,6 @@ class Operation(IntEnum):
     WRITE = 4
     INSTALL = 5
     RETURN = 6
-    NOT_KVM = 7
 
 
 class ProgramGone(Exception):
@@ -81,6 +82,7 @@ class Server:
             except OSError:
                 if self._is_closed:
                     return
+                time.sleep(BREATH_SECONDS)  # for want of descriptors, which calls at work will give back
                 continue
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
@@ -103,11 +105,10 @@ class Server:
         """The program has its answer."""
         operation, first, second = MESSAGE.unpack(message)
         try:
+            if operation == Operation.IOCTL and len(descriptors) < 2:
+                raise OSError(errno.ENFILE, "the server has no room for descriptors")
             if operation == Operation.OPEN:
                 result = self._device.open_file(lambda file: self._give(program, file, close_on_exec=first))
-            elif not self._device.knows(descriptors[-1]):
-                program.tell(Operation.NOT_KVM)
-                return
             else:
                 result = self._device.call(
                     descriptors[-1], first, second, program, lambda file: self._give(program, file), program.name

@@ -65,10 +65,16 @@ class VcpuFile(AttributesFile):
             return
         with self._kernel.at_work():
             value = self._vcpu.get_one_reg(reg_id)
-        written = call.memory.write(address, value)
+        written = self._copy_out(call, reg_id, address, value)
         if written < size:
             with self._kernel.at_work():
                 self._vcpu.get_one_reg_into(reg_id, bytearray(written))
+
+    def _copy_out(self, call: Call, reg_id: int, address: int, value: bytes) -> int:
+        """How many bytes of a register's value are at the address: all or none where the kernel stores it at once."""
+        if not self._vcpu.fills_short_buffers(reg_id) and len(call.memory.read(address, len(value))) < len(value):
+            return 0
+        return call.memory.write(address, value)
 
     @ioctl(uapi.KVM_SET_ONE_REG)
     def set_one_reg(self, call: Call) -> None:

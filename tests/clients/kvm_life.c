@@ -1,0 +1,214 @@
+/* What a program does with /dev/kvm beside reading registers: files, processes and threads. Prints a line for each part,
+ * and ends with 1 at the first that fails. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KVM_GET_API_VERSION 0xAE00ul
+#define KVM_CREATE_VM 0xAE01ul
+#define KVM_CREATE_VCPU 0xAE41ul
+#define KVM_RUN 0xAE80ul
+#define KVM_GET_ONE_REG 0x4010AEABul
+#define KVM_SET_ONE_REG 0x4010AEACul
+#define KVM_ARM_VCPU_INIT 0x4020AEAEul
+#define KVM_ARM_VCPU_FINALIZE 0x4004AEC2ul
+#define ROUNDS 100
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            printf("failed: %s (line %d, errno %d)\n", #condition, __LINE__, errno);                                   \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+struct one_reg {
+    uint64_t id, address;
+};
+
+static uint64_t zreg(unsigned n)
+{
+    return 0x6080000000150000u | (uint64_t)n << 5;
+}
+
+static int set(int vcpu, uint64_t id, const void *value)
+{
+    struct one_reg reg = {id, (uintptr_t)value};
+    return ioctl(vcpu, KVM_SET_ONE_REG, &reg);
+}
+
+static int get(int vcpu, uint64_t id, void *value)
+{
+    struct one_reg reg = {id, (uintptr_t)value};
+    return ioctl(vcpu, KVM_GET_ONE_REG, &reg);
+}
+
+static int create_vm(void)
+{
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    CHECK(kvm >= 0);
+    int vm = ioctl(kvm, KVM_CREATE_VM, 0ul);
+    CHECK(vm >= 0);
+    CHECK(close(kvm) == 0);
+    return vm;
+}
+
+static int create_vcpu(int vm, unsigned long index)
+{
+    uint32_t init[8] = {5, 1u << 4}, vec = 4;
+    int vcpu = ioctl(vm, KVM_CREATE_VCPU, index);
+    CHECK(vcpu >= 0);
+    CHECK(ioctl(vcpu, KVM_ARM_VCPU_INIT, init) == 0);
+    CHECK(ioctl(vcpu, KVM_ARM_VCPU_FINALIZE, &vec) == 0);
+    return vcpu;
+}
+
+static int holds(int vcpu, unsigned n, uint8_t byte)
+{
+    uint8_t value[256];
+    return get(vcpu, zreg(n), value) == 0 && value[0] == byte && value[15] == byte;
+}
+
+static int fill(int vcpu, unsigned n, uint8_t byte)
+{
+    uint8_t value[256];
+    memset(value, byte, sizeof value);
+    return set(vcpu, zreg(n), value);
+}
+
+static void check_names(void)
+{
+    int (*const opens[])(const char *, int, ...) = {open, open64};
+    for (size_t n = 0; n < sizeof opens / sizeof *opens; n++) {
+        int kvm = opens[n]("/dev/kvm", O_RDWR);
+        CHECK(kvm >= 0 && ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12);
+        CHECK((fcntl(kvm, F_GETFD) & FD_CLOEXEC) == 0);
+        CHECK(close(kvm) == 0);
+    }
+    int kvm = openat(AT_FDCWD, "/dev/kvm", O_RDWR | O_CLOEXEC);
+    CHECK(kvm >= 0 && fcntl(kvm, F_GETFD) == FD_CLOEXEC);
+    struct stat status;
+    CHECK(access("/dev/kvm", R_OK | W_OK) == 0 && faccessat(AT_FDCWD, "/dev/kvm", F_OK, 0) == 0);
+    CHECK(stat("/dev/kvm", &status) == 0 && S_ISCHR(status.st_mode));
+    CHECK(major(status.st_rdev) == 10 && minor(status.st_rdev) == 232);
+    CHECK(access("/dev/kvm/none", F_OK) != 0 && open("/dev/kvm-none", O_RDWR) < 0 && errno == ENOENT);
+    CHECK(ioctl(kvm, 0xAE7Ful, 0ul) == -1 && errno == ENOTTY);
+    CHECK(ioctl(0, KVM_RUN, 0ul) == -1);
+    CHECK(ioctl(999, KVM_RUN, 0ul) == -1 && errno == EBADF);
+    CHECK(close(kvm) == 0);
+    puts("names");
+}
+
+static void check_copies(void)
+{
+    int vm = create_vm(), vcpu = create_vcpu(vm, 0);
+    int copy = dup(vcpu), third = fcntl(vcpu, F_DUPFD_CLOEXEC, 50);
+    CHECK(close(vcpu) == 0 && close(vm) == 0);
+    CHECK(fill(copy, 1, 7) == 0 && holds(third, 1, 7));
+    struct pollfd polled = {.fd = third, .events = POLLIN | POLLOUT};
+    CHECK(poll(&polled, 1, 0) == 1);
+    CHECK(dup2(third, copy) == copy && close(third) == 0 && holds(copy, 1, 7));
+    CHECK(close(copy) == 0);
+    puts("copies");
+}
+
+static void check_fork(void)
+{
+    int vm = create_vm(), vcpu = create_vcpu(vm, 0);
+    uint8_t *run = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+    CHECK(run != MAP_FAILED);
+    pid_t child = fork();
+    if (child == 0) {
+        CHECK(fill(vcpu, 2, 9) == 0);
+        run[1] = 1;
+        CHECK(ioctl(vm, KVM_CREATE_VCPU, 1ul) >= 0);
+        close(vcpu);
+        exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(holds(vcpu, 2, 9));
+    CHECK(ioctl(vcpu, KVM_RUN, 0ul) == -1 && errno == EINTR);
+    CHECK(ioctl(vm, KVM_CREATE_VCPU, 1ul) == -1 && errno == EEXIST);
+    puts("fork");
+}
+
+static void check_killed(void)
+{
+    int vm = create_vm(), vcpu = create_vcpu(vm, 0);
+    for (unsigned n = 0; n < 5; n++) {
+        pid_t child = fork();
+        if (child == 0)
+            for (;;) {
+                fill(vcpu, 3, 1);
+                ioctl(vcpu, KVM_RUN, 0ul);
+            }
+        usleep(20000 + 3000 * n);
+        CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+        CHECK(fill(vcpu, 3, 5) == 0 && holds(vcpu, 3, 5));
+    }
+    puts("killed");
+}
+
+static void *hammer(void *argument)
+{
+    int vcpu = *(int *)argument;
+    for (unsigned n = 0; n < ROUNDS; n++) {
+        uint8_t byte = (uint8_t)((unsigned)vcpu * 31 + n);
+        CHECK(fill(vcpu, n % 32, byte) == 0 && holds(vcpu, n % 32, byte));
+    }
+    return NULL;
+}
+
+static void check_threads(void)
+{
+    int vm = create_vm();
+    int vcpus[3] = {create_vcpu(vm, 0), create_vcpu(vm, 1), create_vcpu(create_vm(), 0)};
+    pthread_t threads[3];
+    for (unsigned n = 0; n < 3; n++)
+        CHECK(pthread_create(&threads[n], NULL, hammer, &vcpus[n]) == 0);
+    for (unsigned n = 0; n < 3; n++)
+        CHECK(pthread_join(threads[n], NULL) == 0);
+    puts("threads");
+}
+
+static void check_limit(void)
+{
+    int vm = create_vm();
+    int last = dup(vm);
+    struct rlimit limit, old;
+    CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
+    limit = old;
+    limit.rlim_cur = (rlim_t)last + 3; /* the shim needs two: no room for a third */
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    CHECK(ioctl(vm, KVM_CREATE_VCPU, 0ul) == -1 && errno == EMFILE);
+    CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
+    CHECK(ioctl(vm, KVM_CREATE_VCPU, 1ul) >= 0);
+    puts("limit");
+}
+
+int main(void)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    check_names();
+    check_copies();
+    check_fork();
+    check_killed();
+    check_threads();
+    check_limit();
+    return 0;
+}
