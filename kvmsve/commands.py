@@ -256,7 +256,7 @@ def run(options: argparse.Namespace) -> int:
     except (BadProgram, MissingTool, ScriptError, ValueError) as error:
         raise UsageError(str(error)) from None
     except OSError as error:
-        raise UsageError(f"{error.filename or program[0]}: {error.strerror}") from None
+        raise UsageError(f"{error.filename or program[0]}: {error.strerror or error}") from None
 
 
 def _complain(line: str) -> None:

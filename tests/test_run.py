@@ -188,6 +188,18 @@ def test_a_signal_to_kvmsve_reaches_the_program(build, tmp_path):
     assert (tmp_path / "calls.jsonl").exists()
 
 
+def test_an_interrupt_ends_the_program_and_the_recording_is_whole(build, tmp_path):
+    """As from the terminal, SIGINT goes to both; the program decides."""
+    process = subprocess.Popen(
+        [*KVMSVE, "run", "--record", tmp_path / "calls.jsonl", "--", build("ioctl_client", platform.machine())],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True,
+    )  # fmt: skip
+    ask(process, "open")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(SECONDS) == 128 + signal.SIGINT
+    assert list(Recording(tmp_path / "calls.jsonl")) == []
+
+
 def test_files_of_a_program_that_died_are_gone(build):
     device = Device(Host(sve_vqs={1}))
     program = find_program(str(build("ioctl_client", platform.machine())))

@@ -57,7 +57,10 @@ def _raise_descriptor_limit() -> None:
 
 @contextmanager
 def _signals_passed_on() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """SIGTERM and SIGHUP go to the programs of the list; SIGINT has reached them from the terminal already."""
+    """SIGTERM and SIGHUP go to the programs of the list; SIGINT has reached them from the terminal already.
+
+    It is not ignored but handled, as a program would inherit that it is ignored.
+    """
     programs: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, _: object) -> None:
@@ -65,7 +68,7 @@ def _signals_passed_on() -> Iterator[list[subprocess.Popen[bytes]]]:
             program.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         yield programs
     finally:
