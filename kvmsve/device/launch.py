@@ -5,9 +5,11 @@ from __future__ import annotations
 import resource
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from ..recorder import record
 from ..vcpu import Host
@@ -41,9 +43,9 @@ def launch(
         device = Device(host, machine, script, trace, PAUSE_SECONDS)
         server = stack.enter_context(Server(device, complain))
         variables = environment(program, server.path, sysroot)
-        with _signals_passed_on() as watched:
+        with SignalsPassedOn() as signals:
             child = subprocess.Popen(started, env=variables)
-            watched.append(child)
+            signals.to(child)
             _raise_descriptor_limit()
             code = child.wait()
     return code if code >= 0 else 128 - code
@@ -55,22 +57,37 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-@contextmanager
-def _signals_passed_on() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """SIGTERM and SIGHUP go to the programs of the list; SIGINT has reached them from the terminal already.
+class SignalsPassedOn:
+    """While the block lasts SIGTERM and SIGHUP go to the program, also those that came before it was there.
 
-    It is not ignored but handled, as a program would inherit that it is ignored.
+    SIGINT has reached it from the terminal already. It is handled, not ignored, as a program would inherit that.
     """
-    programs: list[subprocess.Popen[bytes]] = []
 
-    def pass_on(number: int, _: object) -> None:
-        for program in programs:
+    def __init__(self) -> None:
+        self._program: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> SignalsPassedOn:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._pass_on)
+        self._before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def to(self, program: subprocess.Popen[bytes]) -> None:
+        """This is the program."""
+        self._program = program
+        for number in self._early:
             program.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        yield programs
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _pass_on(self, number: int, _: object) -> None:
+        if self._program is None:
+            self._early.append(number)
+        else:
+            self._program.send_signal(number)
