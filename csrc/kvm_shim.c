@@ -5,6 +5,9 @@
  * is made on. The server may then ask for memory to be read or written and for descriptors to be taken, and ends with
  * RETURN. All copies of the program's memory are made by the operating system, which checks the addresses.
  */
+#undef _FORTIFY_SOURCE /* the functions below are the ones that it would wrap or rename */
+#undef _FILE_OFFSET_BITS
+#undef _TIME_BITS
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
