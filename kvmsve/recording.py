@@ -159,6 +159,8 @@ class Recording:
         self._check_outcome(number, op)
         if "avail" in op and 2 * op["avail"] != len(op["buf"]):
             raise self._error(number, f'"avail" is {op["avail"]}, "buf" has {len(op["buf"]) // 2} bytes')
+        if op.get("copied", 0) > op.get("avail", 0):
+            raise self._error(number, f'"copied" is {op["copied"]}, but "avail" is {op["avail"]}')
         if "guest" in op:
             op["guest"] = [self._check_step(number, step) for step in op["guest"]]
         return op
