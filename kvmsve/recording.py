@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import index
 from pathlib import Path
 from typing import IO, Any
 
@@ -212,7 +213,7 @@ class Writer:
         self._write({"op": op, **fields})
 
     def _write(self, line: Op) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        self._file.write(json.dumps(line, separators=(",", ":"), default=index).encode() + b"\n")
 
 
 @contextmanager

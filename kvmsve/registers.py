@@ -59,7 +59,7 @@ class Registers:
         """
         known = self._regions.get(reg_id)
         if known is None:
-            return self._get(reg_id)
+            return self._get(_checked_id(reg_id))
         if self._ownership.state is not _USER_OWNED:
             self._ownership.guest_to_user()
         where, _, padding = known
@@ -72,6 +72,7 @@ class Registers:
         Errors as get_one_reg, then EFAULT for a buffer that is too short: it is filled, or untouched if the register
         is a system register, which the kernel stores at once.
         """
+        reg_id = _checked_id(reg_id)
         target = memoryview(buffer).cast("B")
         if self.is_written_by_get(reg_id):
             self._set(reg_id, target.tobytes())
@@ -94,7 +95,7 @@ class Registers:
         raw = data if type(data) is bytes else memoryview(data).tobytes()
         known = self._regions.get(reg_id)
         if known is None:
-            self._set(reg_id, raw)
+            self._set(_checked_id(reg_id), raw)
             return
         if self._ownership.state is not _USER_OWNED:
             self._ownership.guest_to_user()
@@ -220,7 +221,6 @@ class Registers:
     def _find(self, reg_id: int) -> Region | None:
         """The region of a register that the kernel copies, None for one that it computes (VLS, system registers)."""
         self._check_initialised()
-        check_number("a register ID", reg_id, 0, 1 << 64)
         onereg.check_arm64(reg_id)
         match regid.coproc(reg_id):
             case regid.CORE:
@@ -313,3 +313,7 @@ class Registers:
 
     def _name(self, reg_id: int) -> str:
         return regid.name(reg_id, self.abi.sme_vls)
+
+
+def _checked_id(reg_id: int) -> int:
+    return check_number("a register ID", reg_id, 0, 1 << 64)
