@@ -49,7 +49,7 @@ def fuzz(name: str, runs: int, seconds: float, seed: int, corpus: Path, artifact
     target = load(name)
     for number, data in enumerate(target.seeds()):
         (corpus / f"seed-{number}").write_bytes(data)
-    words = corpus.parent / f"{name}.dict"
+    words = corpus.with_suffix(".dict")
     words.write_text("".join(f'"{_quoted(word)}"\n' for word in (*target.WORDS, b"\0")))
     options = [
         f"-dict={words}", f"-max_len={target.LONGEST}", f"-seed={seed}", f"-artifact_prefix={artifacts}/{name}-",
