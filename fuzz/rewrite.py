@@ -145,7 +145,12 @@ def _call_wrongly(pick: Pick, memory: Array, arguments: dict[str, Any]) -> None:
 
 def _wrong_array(pick: Pick, array: Any) -> Any:
     """Another array, or none; some of these are right in every way."""
-    if not isinstance(array, np.ndarray) or not array.ndim or not pick.ConsumeIntInRange(0, 2):
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype != np.uint8
+        or not array.ndim
+        or not pick.ConsumeIntInRange(0, 2)
+    ):
         return pick.PickValueInList(NO_ARRAYS)
     match pick.ConsumeIntInRange(0, 11):
         case 0:

@@ -15,7 +15,7 @@ from .cpu import CpuFeatures
 from .errors import KvmError, check_number
 from .features import FEATURE_WORDS, PTRAUTH, TARGET_GENERIC_V8, Feature, FeatureSet, bits, check_bit, feature_words
 from .guest import Guest
-from .idregs import IdRegs, host_id_regs
+from .idregs import IdRegs, checked_values, host_id_regs
 from .layout import SVCR_SM, SVCR_ZA
 from .registers import Registers
 from .views import VectorLengths
@@ -57,10 +57,8 @@ class Host:
         self.cpu = CpuFeatures(
             self.sve_vqs, self.sme_vqs if abi.has_sme else frozenset(), sme2, fa64, fpmr and abi.has_fpmr
         )
-        self.id_regs = host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64, self.cpu.fpmr) | {
-            check_number("an ID register's ID", reg_id, 0, 1 << 64): check_number("an ID register", value, 0, 1 << 64)
-            for reg_id, value in dict(id_regs or {}).items()
-        }
+        known_id_regs = checked_values(id_regs or {})
+        self.id_regs = host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64, self.cpu.fpmr) | known_id_regs
         offered = self._default_features() if features_offered is None else features_offered
         self.features_offered = frozenset(map(check_bit, offered))
 

@@ -47,6 +47,12 @@ def test_number_that_nothing_can_be_done_with(
     assert complaint(capsys, *command, path) == f"kvmsve: {path}, line {line}: {said}\n"
 
 
+def test_id_register_whose_value_is_too_large(tmp_path: Path, capsys: Capture) -> None:
+    path = file_with(tmp_path, 1, {"id_regs": {f"{CCSIDR:016x}": "00" * 4 + "01" + "00" * 3}})
+    said = "ID register 0x6020000000110000 is a number from 0 to 4294967295, not 4294967296"
+    assert complaint(capsys, "replay", path) == f"kvmsve: {path}, line 1: {said}\n"
+
+
 def test_sme_vls_whose_id_is_zero(tmp_path: Path, capsys: Capture) -> None:
     """Operations without an ID are not taken for one of register 0."""
     path = file_with(tmp_path, 1, {"sme_vls": "0" * 16})
@@ -56,6 +62,8 @@ def test_sme_vls_whose_id_is_zero(tmp_path: Path, capsys: Capture) -> None:
 
 
 # Numbers
+
+CCSIDR = 0x6020000000110000  # of 4 bytes
 
 
 class Whole:
@@ -185,6 +193,7 @@ def test_what_is_no_number(wrong: Any) -> None:
 
 @pytest.mark.parametrize("arguments", [
     {"id_regs": {examples.PFR0: -1}}, {"id_regs": {examples.PFR0: 1 << 64}}, {"id_regs": {-1: 0}},
+    {"id_regs": {CCSIDR: 1 << 32}},
     {"features_offered": [-1]}, {"features_offered": [1 << 40]},
 ])  # fmt: skip
 def test_host_of_numbers_that_are_too_large(arguments: dict[str, Any]) -> None:
