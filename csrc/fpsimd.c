@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "contract.h"
 #include "kvmsve.h"
 #include "layout.h"
 
@@ -19,7 +20,8 @@ static void copy_vreg(uint8_t *restrict dst, const uint8_t *restrict src,
 void kvmsve_fpsimd_to_sve(uint8_t *sve, unsigned vq,
 			  const uint8_t *vregs, bool swap)
 {
-	assert(vq >= VQ_MIN && vq <= VQ_MAX);
+	assert(is_length(vq));
+	assert(are_two(sve, state_bytes(vq), vregs, NUM_ZREGS * VREG_BYTES));
 
 	memset(sve, 0, state_bytes(vq));
 	for (unsigned n = 0; n < NUM_ZREGS; n++)
@@ -29,7 +31,8 @@ void kvmsve_fpsimd_to_sve(uint8_t *sve, unsigned vq,
 void kvmsve_sve_to_fpsimd(uint8_t *vregs, const uint8_t *sve, unsigned vq,
 			  bool swap)
 {
-	assert(vq >= VQ_MIN && vq <= VQ_MAX);
+	assert(is_length(vq));
+	assert(are_two(vregs, NUM_ZREGS * VREG_BYTES, sve, state_bytes(vq)));
 
 	for (unsigned n = 0; n < NUM_ZREGS; n++)
 		copy_vreg(vregs + n * VREG_BYTES, sve + zreg_offset(vq, n), swap);

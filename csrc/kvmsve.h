@@ -5,9 +5,10 @@
  * Z0..Z31 of 16*vq bytes, P0..P15 and FFR of 2*vq bytes, packed, 546*vq bytes
  * in all, every register little-endian.  vregs is 32 V registers of 16 bytes.
  *
- * Common to all functions: 1 <= vq <= 16 (asserted), pointers may have any
- * alignment, the destination comes first and does not overlap the source,
- * nothing is allocated and nothing is remembered between calls.
+ * Common to all functions: the destination comes first, pointers may have any
+ * alignment, nothing is allocated and nothing is remembered between calls.
+ * Asserted: 1 <= vq <= 16, no pointer is null, and the destination does not
+ * overlap the source.
  */
 #ifndef KVMSVE_H
 #define KVMSVE_H
@@ -27,7 +28,9 @@ void kvmsve_rewrite(uint8_t *dst, unsigned dst_vq,
 
 /*
  * The same for count states; state i lies at dst + i*dst_stride and at
- * src + i*src_stride (in bytes).  The states of dst do not overlap.
+ * src + i*src_stride (in bytes), which may be negative or, of src, zero.
+ * Asserted too: no state of dst overlaps another or a state of src, though
+ * they may lie between one another.  With a count of 0 pointers may be null.
  */
 void kvmsve_rewrite_many(uint8_t *dst, ptrdiff_t dst_stride, unsigned dst_vq,
 			 const uint8_t *src, ptrdiff_t src_stride,

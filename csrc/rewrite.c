@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "contract.h"
 #include "kvmsve.h"
 #include "layout.h"
 
@@ -86,8 +87,8 @@ CHOSEN_AT_LOAD
 void kvmsve_rewrite(uint8_t *dst, unsigned dst_vq,
 		    const uint8_t *src, unsigned src_vq)
 {
-	assert(dst_vq >= VQ_MIN && dst_vq <= VQ_MAX);
-	assert(src_vq >= VQ_MIN && src_vq <= VQ_MAX);
+	assert(is_length(dst_vq) && is_length(src_vq));
+	assert(are_two(dst, state_bytes(dst_vq), src, state_bytes(src_vq)));
 
 	/* Two calls: narrowing is compiled without the zeroing. */
 	if (dst_vq > src_vq)
@@ -100,6 +101,12 @@ void kvmsve_rewrite_many(uint8_t *dst, ptrdiff_t dst_stride, unsigned dst_vq,
 			 const uint8_t *src, ptrdiff_t src_stride,
 			 unsigned src_vq, size_t count)
 {
+	assert(is_length(dst_vq) && is_length(src_vq));
+	assert(count == 0 || (dst && src));
+	assert(are_apart_inside(states_at(dst, dst_stride, dst_vq, count)));
+	assert(are_all_apart(states_at(dst, dst_stride, dst_vq, count),
+			     states_at(src, src_stride, src_vq, count)));
+
 	for (; count > 0; count--) {
 		kvmsve_rewrite(dst, dst_vq, src, src_vq);
 		dst += dst_stride;

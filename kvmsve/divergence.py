@@ -48,7 +48,7 @@ class Side(Machine):
     def translated(self, op: Op) -> Op:
         """The operation under the numbers of this revision."""
         changes: Op = {}
-        if self._ids and int(op.get("id", "0"), 16) in self._ids:
+        if "id" in op and int(op["id"], 16) in self._ids:
             changes["id"] = f"{self._ids[int(op['id'], 16)]:016x}"
         if self._bits and "features" in op:
             word, *others = op["features"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from enum import Enum
+from typing import SupportsIndex
 
 from .abi import Abi
+from .errors import check_number
 
 TARGET_GENERIC_V8 = 5
 FEATURE_WORDS = 7
@@ -34,20 +36,23 @@ class Feature(Enum):
         return abi.sme_feature
 
 
-FeatureSet = Set[Feature | int] | Sequence[int]
+FeatureSet = Set[Feature | SupportsIndex] | Sequence[SupportsIndex]
 
 
 def feature_words(features: FeatureSet, abi: Abi) -> list[int]:
     """The seven feature words of struct kvm_vcpu_init for a set of features or bit numbers; words stay as they are."""
     if isinstance(features, Set):
-        numbers = {feature.bit(abi) if isinstance(feature, Feature) else feature for feature in features}
-        if any(not 0 <= bit < 32 * FEATURE_WORDS for bit in numbers):
-            raise ValueError(f"a feature bit is 0 to {32 * FEATURE_WORDS - 1}")
+        numbers = {feature.bit(abi) if isinstance(feature, Feature) else check_bit(feature) for feature in features}
         return [sum(1 << bit % 32 for bit in numbers if bit // 32 == word) for word in range(FEATURE_WORDS)]
     words = list(features)
-    if len(words) != FEATURE_WORDS or any(not 0 <= word < 1 << 32 for word in words):
+    if len(words) != FEATURE_WORDS:
         raise ValueError(f"features are a set, or {FEATURE_WORDS} words of 32 bits")
-    return words
+    return [check_number("a feature word", word, 0, 1 << 32) for word in words]
+
+
+def check_bit(number: SupportsIndex) -> int:
+    """The number as an int, if it is a bit of the seven feature words; TypeError or ValueError."""
+    return check_number("a feature bit", number, 0, 32 * FEATURE_WORDS)
 
 
 def bits(*features: Feature) -> int:

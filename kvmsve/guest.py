@@ -6,7 +6,8 @@ Source: rfc-v2.md section 7; Arm ARM (DDI 0487) B1.4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from . import layout, regid
 from .cpu import CpuFeatures, CpuRegs
@@ -28,11 +29,11 @@ class Bank:
         self._read = read
         self._write = write
 
-    def __getitem__(self, n: int) -> bytes:
-        return self._read(n)
+    def __getitem__(self, n: SupportsIndex) -> bytes:
+        return self._read(index(n))
 
-    def __setitem__(self, n: int, data: Any) -> None:
-        self._write(n, data)
+    def __setitem__(self, n: SupportsIndex, data: Any) -> None:
+        self._write(index(n), data)
 
 
 class Guest:
@@ -70,7 +71,7 @@ class Guest:
 
     @svcr.setter
     def svcr(self, value: int) -> None:
-        self._sme_cpu("SVCR").set_svcr(value)
+        self._sme_cpu("SVCR").set_svcr(index(value))
 
     @property
     def zcr(self) -> int:
@@ -79,7 +80,7 @@ class Guest:
 
     @zcr.setter
     def zcr(self, value: int) -> None:
-        self._sve_cpu("ZCR_EL1").zcr = value & U64
+        self._sve_cpu("ZCR_EL1").zcr = index(value) & U64
 
     @property
     def smcr(self) -> int:
@@ -88,7 +89,7 @@ class Guest:
 
     @smcr.setter
     def smcr(self, value: int) -> None:
-        self._sme_cpu("SMCR_EL1").smcr = value & U64
+        self._sme_cpu("SMCR_EL1").smcr = index(value) & U64
 
     @property
     def fpsr(self) -> int:
@@ -96,7 +97,7 @@ class Guest:
 
     @fpsr.setter
     def fpsr(self, value: int) -> None:
-        self._used_cpu().fpsr = value & U32
+        self._used_cpu().fpsr = index(value) & U32
 
     @property
     def fpcr(self) -> int:
@@ -104,7 +105,7 @@ class Guest:
 
     @fpcr.setter
     def fpcr(self, value: int) -> None:
-        self._used_cpu().fpcr = value & U32
+        self._used_cpu().fpcr = index(value) & U32
 
     @property
     def cpacr(self) -> int:
@@ -115,7 +116,7 @@ class Guest:
     @cpacr.setter
     def cpacr(self, value: int) -> None:
         self._check_running()
-        self._sysregs[regid.CPACR_EL1] = value & U64
+        self._sysregs[regid.CPACR_EL1] = index(value) & U64
 
     @property
     def tpidr2(self) -> int:
@@ -134,7 +135,7 @@ class Guest:
     def fpmr(self, value: int) -> None:
         _need(self._cpu.features.fpmr, "FPMR")
         self._used_cpu()
-        self._sysregs[regid.FPMR] = value & U64
+        self._sysregs[regid.FPMR] = index(value) & U64
 
     @property
     def smidr(self) -> int:
@@ -185,6 +186,7 @@ class Guest:
         The architecture leaves open whether a CPU does this when the length in force shrinks. Here the bytes stay
         unless a guest asks.
         """
+        vl = index(vl)
         if vl not in range(layout.VQ_BYTES, layout.zreg_bytes(layout.VQ_MAX) + 1, layout.VQ_BYTES):
             raise ValueError(f"a length is 16 to 256 bytes, in steps of 16, not {vl}")
         cpu = self._vector_cpu("narrow")

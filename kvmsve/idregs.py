@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import regid
 from .abi import Abi
-from .errors import KvmError
+from .errors import KvmError, check_number
 from .sysreg import ALL_BITS
 from .views import VectorLengths
 
@@ -105,6 +105,15 @@ def host_id_regs(has_sve: bool, has_sme: bool, sme2: bool, fa64: bool, fpmr: boo
         regid.ID_AA64ZFR0_EL1: int(has_sve),
         regid.ID_AA64SMFR0_EL1: (SMFR0_FA64 if fa64 else 0) | int(sme2) << 56 if has_sme else 0,
         regid.SMIDR_EL1: 0,
+    }
+
+
+def checked_values(values: Mapping[int, int]) -> dict[int, int]:
+    """Values of registers by ID, as ints that fit them and 64 bits; TypeError or ValueError."""
+    ids = {check_number("an ID register's ID", reg_id, 0, 1 << 64): value for reg_id, value in dict(values).items()}
+    return {
+        reg_id: check_number(f"ID register 0x{reg_id:016x}", value, 0, 1 << min(64, 8 * regid.size_bytes(reg_id)))
+        for reg_id, value in ids.items()
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from .guest import Guest
 from .schema import Op
@@ -94,7 +95,7 @@ def _write(name: str) -> Callable[[RecordedGuest, int], None]:
 
     def write(self: RecordedGuest, value: int) -> None:
         setattr(self._guest, name, value)
-        self._steps.append({"msr": name, "value": f"{value & (1 << 64) - 1:x}"})
+        self._steps.append({"msr": name, "value": f"{index(value) & (1 << 64) - 1:x}"})
 
     return write
 
@@ -113,15 +114,15 @@ class RecordedBank:
         self._steps = steps
         self._name = name
 
-    def __getitem__(self, n: int) -> bytes:
+    def __getitem__(self, n: SupportsIndex) -> bytes:
         data: bytes = getattr(self._guest, self._name)[n]
-        self._append("read", n, data)
+        self._append("read", index(n), data)
         return data
 
-    def __setitem__(self, n: int, data: Any) -> None:
+    def __setitem__(self, n: SupportsIndex, data: Any) -> None:
         bank = getattr(self._guest, self._name)
         bank[n] = data
-        self._append("write", n, bank[n])
+        self._append("write", index(n), bank[n])
 
     def _append(self, access: str, n: int, data: bytes) -> None:
         length = {} if self._name == "v" else {"vl": self._guest.vl}

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import index
 from types import TracebackType
 from typing import Any
 
@@ -146,7 +147,9 @@ class RecordedVcpu:
     def init(self, features: FeatureSet, target: int = TARGET_GENERIC_V8) -> None:
         """As Vcpu.init."""
         op = self._op(
-            "vcpu_init", target=int(target != TARGET_GENERIC_V8), features=feature_words(features, self._vcpu.abi)
+            "vcpu_init",
+            target=int(index(target) != TARGET_GENERIC_V8),
+            features=feature_words(features, self._vcpu.abi),
         )
         self._recorder.attempt(op, lambda: self._vcpu.init(features, target))
 
@@ -157,6 +160,7 @@ class RecordedVcpu:
 
     def get_one_reg(self, reg_id: int) -> bytes:
         """As Vcpu.get_one_reg."""
+        reg_id = index(reg_id)
         if self._vcpu.is_written_by_get(reg_id):
             return self._write_by_get(reg_id, bytes(regid.size_bytes(reg_id)))
         op = self._op("get", id=f"{reg_id:016x}")
@@ -171,6 +175,7 @@ class RecordedVcpu:
 
     def get_one_reg_into(self, reg_id: int, buffer: Any) -> None:
         """As Vcpu.get_one_reg_into."""
+        reg_id = index(reg_id)
         target = memoryview(buffer).cast("B")
         if self._vcpu.is_written_by_get(reg_id):
             self._write_by_get(reg_id, target.tobytes())
@@ -201,6 +206,7 @@ class RecordedVcpu:
 
     def set_one_reg(self, reg_id: int, data: Any) -> None:
         """As Vcpu.set_one_reg."""
+        reg_id = index(reg_id)
         raw, size = memoryview(data).tobytes(), regid.size_bytes(reg_id)
         is_whole = len(raw) >= size
         what = {"data": raw[:size].hex()} if is_whole else {"avail": len(raw), "buf": raw.hex()}

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import index
 from pathlib import Path
 from typing import IO, Any
 
@@ -159,6 +160,8 @@ class Recording:
         self._check_outcome(number, op)
         if "avail" in op and 2 * op["avail"] != len(op["buf"]):
             raise self._error(number, f'"avail" is {op["avail"]}, "buf" has {len(op["buf"]) // 2} bytes')
+        if op.get("copied", 0) > op.get("avail", 0):
+            raise self._error(number, f'"copied" is {op["copied"]}, but "avail" is {op["avail"]}')
         if "guest" in op:
             op["guest"] = [self._check_step(number, step) for step in op["guest"]]
         return op
@@ -210,7 +213,7 @@ class Writer:
         self._write({"op": op, **fields})
 
     def _write(self, line: Op) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        self._file.write(json.dumps(line, separators=(",", ":"), default=index).encode() + b"\n")
 
 
 @contextmanager

@@ -208,14 +208,23 @@ def _expect_states(array: NDArray[np.uint8], what: str, shape: tuple[Any, ...]) 
 
 
 def _states_overlap(array: NDArray[np.uint8]) -> bool:
-    """Whether, from the innermost axis outwards, a step is shorter than what it steps over."""
-    span = array.shape[-1]
-    steps = zip(map(abs, array.strides[:-1]), array.shape[:-1], strict=True)
-    for stride, count in sorted(step for step in steps if step[1] > 1):
-        if stride < span:
-            return True
+    """Whether two states share a byte."""
+    import numpy as np
+
+    if not array.size:
+        return False
+    axes = sorted((abs(stride), n) for stride, n in zip(array.strides[:-1], array.shape[:-1], strict=True) if n > 1)
+    span = size = array.shape[-1]
+    is_nested = True  # from the innermost axis outwards each step is over all that the last axis reaches
+    for stride, count in axes:
+        is_nested &= stride >= span
         span += stride * (count - 1)
-    return False
+    if is_nested or array.size > span:
+        return not is_nested
+    starts = np.zeros(1, np.int64)
+    for stride, count in axes:
+        starts = np.add.outer(starts, stride * np.arange(count)).ravel()
+    return bool((np.diff(np.sort(starts)) < size).any())
 
 
 def _rewrite_share(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -44,7 +45,6 @@ class Registers:
         self._finalized = False
         self._loaded: object = None  # the run that has loaded the vCPU, as long as its guest may act
         self._running = False
-        self._tables: dict[int, RegionTable] = {}  # by length
         self._regions: RegionTable = {}  # the table of the present view, empty while the vCPU runs
 
     # The ioctls
@@ -59,7 +59,7 @@ class Registers:
         """
         known = self._regions.get(reg_id)
         if known is None:
-            return self._get(reg_id)
+            return self._get(_checked_id(reg_id))
         if self._ownership.state is not _USER_OWNED:
             self._ownership.guest_to_user()
         where, _, padding = known
@@ -72,6 +72,7 @@ class Registers:
         Errors as get_one_reg, then EFAULT for a buffer that is too short: it is filled, or untouched if the register
         is a system register, which the kernel stores at once.
         """
+        reg_id = _checked_id(reg_id)
         target = memoryview(buffer).cast("B")
         if self.is_written_by_get(reg_id):
             self._set(reg_id, target.tobytes())
@@ -94,7 +95,7 @@ class Registers:
         raw = data if type(data) is bytes else memoryview(data).tobytes()
         known = self._regions.get(reg_id)
         if known is None:
-            self._set(reg_id, raw)
+            self._set(_checked_id(reg_id), raw)
             return
         if self._ownership.state is not _USER_OWNED:
             self._ownership.guest_to_user()
@@ -177,19 +178,7 @@ class Registers:
         if self._loaded is not None or not self._finalized or not now.has_zp:
             self._regions = {}
             return
-        if now.vq not in self._tables:
-            self._tables[now.vq] = self._build_table(now)
-        self._regions = self._tables[now.vq]
-
-    def _build_table(self, now: View) -> RegionTable:
-        """Z, P and FFR of a view; not FFR where ID registers decide whether it is there."""
-        ffr = () if self.abi.ffr_needs_fa64 else (regid.FFR_ID,)
-        table = {}
-        for reg_id in (*reglist.ZREGS, *reglist.PREGS, *ffr):
-            region = onereg.sve_reg_to_region(reg_id, now, finalized=True)
-            where = slice(region.koffset, region.koffset + region.klen)
-            table[reg_id] = (where, region.klen, bytes(region.upad))
-        return table
+        self._regions = _table(now, self.abi.ffr_needs_fa64)
 
     def _check_idle(self) -> None:
         """No guest runs on the vCPU; a run whose guest never acted has ended."""
@@ -220,7 +209,6 @@ class Registers:
     def _find(self, reg_id: int) -> Region | None:
         """The region of a register that the kernel copies, None for one that it computes (VLS, system registers)."""
         self.check_initialised()
-        check_number("a register ID", reg_id, 0, 1 << 64)
         onereg.check_arm64(reg_id)
         match regid.coproc(reg_id):
             case regid.CORE:
@@ -313,3 +301,19 @@ class Registers:
 
     def _name(self, reg_id: int) -> str:
         return regid.name(reg_id, self.abi.sme_vls)
+
+
+@cache
+def _table(now: View, ffr_needs_fa64: bool) -> RegionTable:
+    """Z, P and FFR of a view; not FFR where ID registers decide whether it is there."""
+    ffr = () if ffr_needs_fa64 else (regid.FFR_ID,)
+    table = {}
+    for reg_id in (*reglist.ZREGS, *reglist.PREGS, *ffr):
+        region = onereg.sve_reg_to_region(reg_id, now, finalized=True)
+        where = slice(region.koffset, region.koffset + region.klen)
+        table[reg_id] = (where, region.klen, bytes(region.upad))
+    return table
+
+
+def _checked_id(reg_id: int) -> int:
+    return check_number("a register ID", reg_id, 0, 1 << 64)

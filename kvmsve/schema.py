@@ -32,8 +32,8 @@ def is_flag(value: object) -> bool:
 
 
 def is_int(value: object) -> bool:
-    """not a whole number of 32 bits"""
-    return type(value) is int and -(1 << 31) <= value < 1 << 32
+    """not a signed number of 32 bits"""
+    return type(value) is int and -(1 << 31) <= value < 1 << 31
 
 
 def is_count(value: object) -> bool:
@@ -47,7 +47,7 @@ def is_number(value: object) -> bool:
 
 
 def is_hex_text(value: str) -> bool:
-    return all(digit in "0123456789abcdefABCDEF" for digit in value)
+    return not value.strip("0123456789abcdefABCDEF")
 
 
 def is_bytes(value: object) -> bool:
@@ -75,9 +75,14 @@ def is_lengths(value: object) -> bool:
     return isinstance(value, list) and all(type(vq) is int and 1 <= vq <= VQ_MAX for vq in value)
 
 
+def is_bit(value: object) -> bool:
+    """not a feature bit"""
+    return type(value) is int and 0 <= value < 32
+
+
 def is_bits(value: object) -> bool:
     """not a list of feature bits"""
-    return isinstance(value, list) and all(type(bit) is int and 0 <= bit < 32 for bit in value)
+    return isinstance(value, list) and all(map(is_bit, value))
 
 
 def is_id_regs(value: object) -> bool:
@@ -107,7 +112,7 @@ OPTIONAL_HOST_FIELDS: Fields = {
     "features_valid": is_bits,
     "fpmr": is_flag,
     "big_endian": is_flag,
-    "sme_feature": is_count,
+    "sme_feature": is_bit,
     "sme_cap": is_count,
     "sme_vls": is_reg_id,
     "features_offered": is_bits,

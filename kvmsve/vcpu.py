@@ -13,9 +13,9 @@ from . import layout, reglist, sysreg
 from .abi import RFC_V2, Abi
 from .cpu import CpuFeatures
 from .errors import KvmError, check_number
-from .features import FEATURE_WORDS, PTRAUTH, TARGET_GENERIC_V8, Feature, FeatureSet, bits, feature_words
+from .features import FEATURE_WORDS, PTRAUTH, TARGET_GENERIC_V8, Feature, FeatureSet, bits, check_bit, feature_words
 from .guest import Guest
-from .idregs import IdRegs, host_id_regs
+from .idregs import IdRegs, checked_values, host_id_regs
 from .layout import SVCR_SM, SVCR_ZA
 from .registers import Registers
 from .views import VectorLengths
@@ -57,8 +57,10 @@ class Host:
         self.cpu = CpuFeatures(
             self.sve_vqs, self.sme_vqs if abi.has_sme else frozenset(), sme2, fa64, fpmr and abi.has_fpmr
         )
-        self.id_regs = host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64, self.cpu.fpmr) | dict(id_regs or {})
-        self.features_offered = frozenset(self._default_features() if features_offered is None else features_offered)
+        known_id_regs = checked_values(id_regs or {})
+        self.id_regs = host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64, self.cpu.fpmr) | known_id_regs
+        offered = self._default_features() if features_offered is None else features_offered
+        self.features_offered = frozenset(map(check_bit, offered))
 
     @property
     def has_sme(self) -> bool:
@@ -71,7 +73,7 @@ class Host:
 
     def check_extension(self, cap: int) -> int:
         """The value of a capability that concerns registers; 0 for any other (KVM_CHECK_EXTENSION)."""
-        check_number("a capability", cap, 0, 1 << 64)
+        cap = check_number("a capability", cap, 0, 1 << 64)
         if cap == KVM_CAP_ARM_SVE:
             return int(bool(self.sve_vqs))
         if cap == self.abi.sme_cap:
@@ -106,7 +108,7 @@ class Vm:
 
     def create_vcpu(self, index: int) -> Vcpu:
         """A vCPU that is not initialised (KVM_CREATE_VCPU). EINVAL for a number out of range, EEXIST for one in use."""
-        check_number("a vCPU's index", index, -(1 << 31), 1 << 31)
+        index = check_number("a vCPU's index", index, -(1 << 31), 1 << 31)
         if not 0 <= index < KVM_MAX_VCPUS:
             raise KvmError(errno.EINVAL, f"a VM has vCPUs 0 to {KVM_MAX_VCPUS - 1}")
         if index in self.vcpus:
@@ -120,6 +122,7 @@ class Vm:
 
     def enable_cap(self, cap: int) -> None:
         """The VM has a capability (KVM_ENABLE_CAP). EINVAL for one that concerns no register, or after a vCPU."""
+        cap = check_number("a capability", cap, 0, 1 << 64)
         if cap != self.host.abi.imp_id_cap:
             raise KvmError(errno.EINVAL, f"capability {cap} cannot be enabled")
         if self.vcpus:
@@ -156,6 +159,7 @@ class Vcpu(Registers):
         self._check_idle()
         words = feature_words(features, self.abi)
         wanted = words[0] & ~bits(Feature.POWER_OFF)
+        target = check_number("a target", target, 0, 1 << 32)
         if target != TARGET_GENERIC_V8:
             raise KvmError(errno.EINVAL, f"target {target} is not this host's CPU")
         if wanted >> self.abi.max_features or any(words[1:]):
@@ -177,7 +181,7 @@ class Vcpu(Registers):
         """
         self.check_initialised()
         number = feature.bit(self.abi) if isinstance(feature, Feature) else feature
-        check_number("a feature", number, -(1 << 31), 1 << 31)
+        number = check_number("a feature", number, -(1 << 31), 1 << 31)
         if number != Feature.VEC.value:
             raise KvmError(errno.EINVAL, f"feature {number} is not one to finalize; VEC is {Feature.VEC.value}")
         if not self.lengths.has_vec:
@@ -198,7 +202,7 @@ class Vcpu(Registers):
 
         FINALIZE makes one for Z, P and FFR and one for ZA; each rewrite between two lengths makes one.
         """
-        self._regs.failing_allocations = n
+        self._regs.failing_allocations = check_number("n", n, 0, 1 << 31)
 
     def get_reg_list(self, n: int | None = None) -> list[int]:
         """The vCPU's register IDs in the kernel's order; `n` is the room that the caller has for them.
@@ -207,10 +211,10 @@ class Vcpu(Registers):
         """
         self.check_initialised()
         self.check_finalized("the register list")
-        check_number("n", n or 0, 0, 1 << 64)
+        room = None if n is None else check_number("n", n, 0, 1 << 64)
         listing = self.listing
-        if n is not None and n < listing.n:
-            raise KvmError(errno.E2BIG, f"there are {listing.n} registers, and room for {n}", n=listing.n)
+        if room is not None and room < listing.n:
+            raise KvmError(errno.E2BIG, f"there are {listing.n} registers, and room for {room}", n=listing.n)
         return list(listing.ids)
 
     @property

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TOP = {
-    "pyproject.toml", "build_ffi.py", "csrc", "kvmsve", "tests", "benchmarks",
+    "pyproject.toml", "build_ffi.py", "csrc", "kvmsve", "tests", "benchmarks", "fuzz",
     "README.md", "LICENSE", ".ci", ".gitignore",
 }  # fmt: skip
 SHIPPED = {"linux73-vq1", "rfc-posted", "rfc-r1-s2m4", "rfc-r123-smeonly-s0m4"}
@@ -33,7 +33,7 @@ def build(kind: str, tree: Path, out: Path) -> Path:
 def tree(tmp_path_factory):
     """A copy of the project without anything built."""
     copy = tmp_path_factory.mktemp("tree") / "kvmsve"
-    unwanted = shutil.ignore_patterns("*.so", "build", "*.egg-info", "__pycache__", ".*", "tests", "benchmarks")
+    unwanted = shutil.ignore_patterns("*.so", "build", "*.egg-info", "__pycache__", ".*", "tests", "benchmarks", "fuzz")
     shutil.copytree(ROOT, copy, ignore=unwanted)
     return copy
 

@@ -165,6 +165,32 @@ def test_out_over_the_states(start, refused):
         assert np.array_equal(rewrite(states, 2, 1, out=out), wanted)
 
 
+@pytest.mark.parametrize(
+    ("shape", "steps", "refused"),
+    [
+        ((3, 0), (545, 546), False),  # no state at all
+        ((0, 2), (0, 0), False),
+        ((3, 2), (1092, 1638), False),  # at 0 1638 1092 2730 2184 3822
+        ((2, 3), (-1638, 1092), False),
+        ((3, 2), (1092, 1637), True),
+        ((3, 2), (546, 1092), True),  # two at the same place
+        ((1, 2), (0, 546), False),
+        ((2, 1), (545, 9), True),
+        ((1 << 40, 2), (0, 546), True),
+    ],
+)
+def test_states_of_out_over_one_another(shape, steps, refused):
+    memory = np.zeros(8192, np.uint8)
+    out = np.lib.stride_tricks.as_strided(memory[2000:], (*shape, 546), (*steps, 1))
+    states = np.broadcast_to(states_of(1), out.shape)
+    if refused:
+        with pytest.raises(ValueError, match="the states of out must not overlap one another"):
+            rewrite(states, 1, 1, out=out)
+        assert not memory.any()
+    else:
+        assert np.array_equal(rewrite(states, 1, 1, out=out), states)
+
+
 def test_lengths_are_checked_first_then_type_shape_adjacency_overlap():
     with pytest.raises(ValueError, match="dst_vq"):
         rewrite(None, 0, 1, threads=0)
