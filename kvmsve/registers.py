@@ -17,20 +17,22 @@ from .cpu import CpuFeatures
 from .errors import KvmError, check_number
 from .idregs import IdRegs
 from .layout import FPSR_OFFSET, SVCR_ZA, VREGS_OFFSET
+from .mutex import Mutex, serialised
 from .onereg import Region, Store, fault
 from .ownership import FpState, Ownership
 from .regfile import Buffer, RegFile
 from .system import SystemRegs
 from .views import VectorLengths, View, view
 
-_USER_OWNED = FpState.USER_OWNED
 RegionTable = dict[int, tuple[slice, int, bytes]]  # by ID: place in sve_state, klen, the padding of a read
 
 
 class Registers:
     """One vCPU's registers. Every ioctl raises KvmError, in the kernel's order of checks.
 
-    Z, P and FFR of a finalized vCPU are found in one table; everything else goes through the rules each time.
+    Z, P and FFR are found in one table as long as memory holds them as userspace sees them; everything else goes
+    through the rules each time, one call after the other. An access by the table takes no mutex: between the look at
+    which table is in force and the copy lies no call, so that no other thread comes in between.
     """
 
     def __init__(self, abi: Abi, cpu: CpuFeatures, id_regs: IdRegs, big_endian: bool) -> None:
@@ -45,7 +47,8 @@ class Registers:
         self._loaded: object = None  # the run that has loaded the vCPU, as long as its guest may act
         self._running = False
         self._tables: dict[int, RegionTable] = {}  # by length
-        self._regions: RegionTable = {}  # the table of the present view, empty while the vCPU runs
+        self._regions: RegionTable = {}  # the table in force; empty while the vCPU runs or memory is in guest format
+        self._mutex = Mutex()  # vcpu->mutex
 
     # The ioctls
 
@@ -57,15 +60,15 @@ class Registers:
         register. A read of Z, P or FFR brings the state into user format. Where a revision's GET of a ZA row writes the
         row instead, it writes zeroes: a caller without a buffer has no other bytes.
         """
-        known = self._regions.get(reg_id)
-        if known is None:
+        regions = self._regions
+        known = regions.get(reg_id)
+        if known is None or regions is not self._regions:
             return self._get(reg_id)
-        if self._ownership.state is not _USER_OWNED:
-            self._ownership.guest_to_user()
         where, _, padding = known
         value: bytes = self._regs.sve_state.view[where]
         return value + padding
 
+    @serialised
     def get_one_reg_into(self, reg_id: int, buffer: Any) -> None:
         """The start of the writable `buffer` holds the register's value; the rest of it is as before.
 
@@ -92,16 +95,12 @@ class Registers:
         comes first. Then EINVAL or EBUSY for a value that the register does not take.
         """
         raw = data if type(data) is bytes else memoryview(data).tobytes()
-        known = self._regions.get(reg_id)
-        if known is None:
+        regions = self._regions
+        known = regions.get(reg_id)
+        if known is None or len(raw) < known[1] or regions is not self._regions:
             self._set(reg_id, raw)
             return
-        if self._ownership.state is not _USER_OWNED:
-            self._ownership.guest_to_user()
         where, klen, _ = known
-        if len(raw) < klen:
-            self._regs.sve_state.view[where] = raw.ljust(klen, b"\0")
-            fault(reg_id, klen, len(raw))
         self._regs.sve_state.view[where] = raw[:klen]
 
     # What the kernel holds; a view is good until the next call on the vCPU
@@ -174,7 +173,7 @@ class Registers:
     def _select_regions(self) -> None:
         """The table in use is that of the view, which SVCR may have changed."""
         now = self._view
-        if self._loaded is not None or not self._finalized or not now.has_zp:
+        if self._loaded is not None or not (self._finalized and now.has_zp and self._ownership.is_user_format):
             self._regions = {}
             return
         if now.vq not in self._tables:
@@ -203,11 +202,13 @@ class Registers:
         self._loaded = run
         self._select_regions()
 
+    @serialised
     def _enter_guest(self, run: object) -> None:
         if run is not self._loaded or self._running:
             raise RuntimeError("this KVM_RUN has ended: the vCPU was used since")
         self._running = True
 
+    @serialised
     def _leave_guest(self) -> None:
         self._running, self._loaded = False, None
         self._select_regions()
@@ -249,10 +250,13 @@ class Registers:
         if store is Store.SME_STATE:
             return self._regs.sme_state
         self._ownership.guest_to_user()
+        if not self._regions:
+            self._select_regions()
         return self._regs.sve_state
 
     # Registers outside the table
 
+    @serialised
     def _get(self, reg_id: int) -> bytes:
         region = self._find(reg_id)
         if self.is_written_by_get(reg_id):
@@ -267,6 +271,7 @@ class Registers:
             return regid.pack_vls(vq for vq in host_vqs if vq <= max_vq)
         return self._system.get(reg_id)
 
+    @serialised
     def _set(self, reg_id: int, data: bytes) -> None:
         region = self._find(reg_id)
         if region is not None:

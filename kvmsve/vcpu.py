@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping, Set
-from types import TracebackType
 
 from . import layout, reglist
 from .abi import RFC_V2, Abi
@@ -17,6 +16,7 @@ from .features import FEATURE_WORDS, PTRAUTH, TARGET_GENERIC_V8, Feature, Featur
 from .guest import Guest
 from .idregs import IdRegs, host_id_regs
 from .layout import SVCR_SM, SVCR_ZA
+from .mutex import Mutex, serialised
 from .registers import Registers
 from .views import VectorLengths
 
@@ -103,7 +103,9 @@ class Vm:
         self.vcpus: dict[int, Vcpu] = {}
         self.features: int | None = None
         self.id_regs = IdRegs(host.abi, host.id_regs)
+        self._mutex = Mutex()  # kvm->lock
 
+    @serialised
     def create_vcpu(self, index: int) -> Vcpu:
         """A vCPU that is not initialised (KVM_CREATE_VCPU). EINVAL for a number out of range, EEXIST for one in use."""
         check_number("a vCPU's index", index, -(1 << 31), 1 << 31)
@@ -118,6 +120,7 @@ class Vm:
         """The same as Host.check_extension."""
         return self.host.check_extension(cap)
 
+    @serialised
     def enable_cap(self, cap: int) -> None:
         """The VM has a capability (KVM_ENABLE_CAP). EINVAL for one that concerns no register, or after a vCPU."""
         if cap != self.host.abi.imp_id_cap:
@@ -126,11 +129,22 @@ class Vm:
             raise KvmError(errno.EINVAL, f"capability {cap}: the VM has vCPUs already")
         self.id_regs.imp_id_writable = True
 
+    @serialised
+    def bind(self, features: int) -> None:
+        """The first vCPU's features are the VM's; EINVAL for others, or in old kernels for another register width."""
+        if self.features is None:
+            self.features = features
+        shared = -1 if self.host.abi.one_feature_set_per_vm else bits(Feature.EL1_32BIT)
+        if (features ^ self.features) & shared:
+            raise KvmError(errno.EINVAL, "another vCPU of the VM was initialised with other features")
+
 
 class Vcpu(Registers):
     """One vCPU: its ioctls, and the kernel's buffers to look at. Made by Vm.create_vcpu.
 
-    As in KVM one ioctl at a time runs on a vCPU: while a run's `with` block is open, any other call is RuntimeError.
+    Ioctls from several threads take turns, as under vcpu->mutex; KVM asks for one thread a vCPU, and is only slower
+    where there are more. While a run's `with` block is open, any other call is RuntimeError, in every thread: KVM
+    would wait. A guest is for one thread. Different vCPUs, also of one VM, may be used by different threads.
     """
 
     def __init__(self, vm: Vm) -> None:
@@ -145,6 +159,7 @@ class Vcpu(Registers):
         """The seven words of the INIT that the vCPU has had, but for POWER_OFF, which is no lasting feature."""
         return (self._features, *[0] * (FEATURE_WORDS - 1))
 
+    @serialised
     def init(self, features: FeatureSet, target: int = TARGET_GENERIC_V8) -> None:
         """The vCPU is reset and has these features: a set of Feature (or bit numbers), or the seven feature words.
 
@@ -160,14 +175,15 @@ class Vcpu(Registers):
         if wanted >> self.abi.max_features or any(words[1:]):
             raise KvmError(errno.ENOENT, f"{self.abi.name} knows feature bits 0 to {self.abi.max_features - 1} only")
         self._check_offered(wanted)
-        self._check_binding(wanted)
+        if self._initialised and wanted != self._features:
+            raise KvmError(errno.EINVAL, "the vCPU was initialised with other features")
+        self._vm.bind(wanted)
         self._features = wanted
         self._system.has_el2 = bool(wanted & bits(Feature.HAS_EL2))
         self._initialised = True
-        if self._vm.features is None:
-            self._vm.features = wanted
         self._reset()
 
+    @serialised
     def finalize(self, feature: Feature | int) -> None:
         """The vector lengths are fixed, and the registers are there, all zero.
 
@@ -192,6 +208,7 @@ class Vcpu(Registers):
         self._finalized = True
         self._select_regions()
 
+    @serialised
     def fail_allocations(self, n: int = 1) -> None:
         """The next n allocations that the kernel makes for this vCPU will fail.
 
@@ -199,6 +216,7 @@ class Vcpu(Registers):
         """
         self._regs.failing_allocations = n
 
+    @serialised
     def get_reg_list(self, n: int | None = None) -> list[int]:
         """The vCPU's register IDs in the kernel's order; `n` is the room that the caller has for them.
 
@@ -223,6 +241,7 @@ class Vcpu(Registers):
             )
         return self._listings[known]
 
+    @serialised
     def run(self, *, immediate_exit: bool = False) -> Run:
         """The vCPU is loaded: memory is in guest format. `with vcpu.run() as guest` lets the guest act, then puts it.
 
@@ -232,6 +251,7 @@ class Vcpu(Registers):
         self._check_initialised()
         self._check_finalized("KVM_RUN")
         self._system.enter()
+        self._regions = {}
         self._ownership.load()
         if immediate_exit:
             raise KvmError(errno.EINTR, "immediate_exit is set")
@@ -252,16 +272,6 @@ class Vcpu(Registers):
 
     def _refused_with_el2(self) -> int:
         return bits(Feature.EL1_32BIT, Feature.SVE) if self.abi.el2_refuses_sve else bits(Feature.EL1_32BIT)
-
-    def _check_binding(self, wanted: int) -> None:
-        """An initialised vCPU keeps its features; so do all vCPUs of a VM, or in old kernels their register width."""
-        if self._initialised and wanted != self._features:
-            raise KvmError(errno.EINVAL, "the vCPU was initialised with other features")
-        if self._vm.features is None:
-            return
-        shared = -1 if self.abi.one_feature_set_per_vm else bits(Feature.EL1_32BIT)
-        if (wanted ^ self._vm.features) & shared:
-            raise KvmError(errno.EINVAL, "another vCPU of the VM was initialised with other features")
 
     def _reset(self) -> None:
         """The registers have their reset values; the owner and final lengths stay (kvm_reset_vcpu())."""
@@ -303,8 +313,8 @@ class Run:
         self._vcpu._enter_guest(self)
         return self._guest
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._guest.leave()
-        self._vcpu._leave_guest()
+    def __exit__(self, *raised: object) -> None:
+        try:
+            self._guest.leave()
+        finally:
+            self._vcpu._leave_guest()
