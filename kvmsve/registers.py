@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -30,9 +31,9 @@ RegionTable = dict[int, tuple[slice, int, bytes]]  # by ID: place in sve_state, 
 class Registers:
     """One vCPU's registers. Every ioctl raises KvmError, in the kernel's order of checks.
 
-    Z, P and FFR are found in one table as long as memory holds them as userspace sees them; everything else goes
-    through the rules each time, one call after the other. An access by the table takes no mutex: between the look at
-    which table is in force and the copy lies no call, so that no other thread comes in between.
+    Z, P and FFR are found in one table while memory has them in user format; everything else goes through the rules,
+    under the mutex. An access by the table needs none: no call lies between the look at which table is in force and
+    the copy, so that no other thread comes in between.
     """
 
     def __init__(self, abi: Abi, cpu: CpuFeatures, id_regs: IdRegs, big_endian: bool) -> None:
@@ -46,11 +47,9 @@ class Registers:
         self._finalized = False
         self._loaded: object = None  # the run that has loaded the vCPU, as long as its guest may act
         self._running = False
-        self._tables: dict[int, RegionTable] = {}  # by length
-        self._regions: RegionTable = {}  # the table in force; empty while the vCPU runs or memory is in guest format
+        self._table: RegionTable = {}  # that of the present view, empty while the vCPU runs
+        self._regions: RegionTable = {}  # the same as long as memory is in user format, else empty
         self._mutex = Mutex()  # vcpu->mutex
-
-    # The ioctls
 
     def get_one_reg(self, reg_id: int) -> bytes:
         """The register's value, as many bytes as the ID's size field says (KVM_GET_ONE_REG).
@@ -68,7 +67,6 @@ class Registers:
         value: bytes = self._regs.sve_state.view[where]
         return value + padding
 
-    @serialised
     def get_one_reg_into(self, reg_id: int, buffer: Any) -> None:
         """The start of the writable `buffer` holds the register's value; the rest of it is as before.
 
@@ -156,8 +154,6 @@ class Registers:
     def finalized(self) -> bool:
         return self._finalized
 
-    # What the rules are asked
-
     @property
     def _view(self) -> View:
         return view(self.abi, self.lengths, self.svcr, self._has_fa64)
@@ -173,22 +169,16 @@ class Registers:
     def _select_regions(self) -> None:
         """The table in use is that of the view, which SVCR may have changed."""
         now = self._view
-        if self._loaded is not None or not (self._finalized and now.has_zp and self._ownership.is_user_format):
-            self._regions = {}
-            return
-        if now.vq not in self._tables:
-            self._tables[now.vq] = self._build_table(now)
-        self._regions = self._tables[now.vq]
+        is_there = self._loaded is None and self._finalized and now.has_zp
+        self._table = _region_table(now, not self.abi.ffr_needs_fa64) if is_there else {}
+        self._regions = self._table if self._ownership.is_user_format else {}
 
-    def _build_table(self, now: View) -> RegionTable:
-        """Z, P and FFR of a view; not FFR where ID registers decide whether it is there."""
-        ffr = () if self.abi.ffr_needs_fa64 else (regid.FFR_ID,)
-        table = {}
-        for reg_id in (*reglist.ZREGS, *reglist.PREGS, *ffr):
-            region = onereg.sve_reg_to_region(reg_id, now, finalized=True)
-            where = slice(region.koffset, region.koffset + region.klen)
-            table[reg_id] = (where, region.klen, bytes(region.upad))
-        return table
+    def _moves_to(self, reg_id: int) -> bool:
+        """Whether the table has the register; it is then in force, and memory in user format."""
+        if reg_id in self._table:
+            self._ownership.guest_to_user()
+            self._regions = self._table
+        return reg_id in self._table
 
     def _check_idle(self) -> None:
         """No guest runs on the vCPU; a run whose guest never acted has ended."""
@@ -197,10 +187,6 @@ class Registers:
         if self._loaded is not None:
             self._loaded = None
             self._select_regions()
-
-    def _load_guest(self, run: object) -> None:
-        self._loaded = run
-        self._select_regions()
 
     @serialised
     def _enter_guest(self, run: object) -> None:
@@ -250,14 +236,14 @@ class Registers:
         if store is Store.SME_STATE:
             return self._regs.sme_state
         self._ownership.guest_to_user()
-        if not self._regions:
-            self._select_regions()
         return self._regs.sve_state
 
     # Registers outside the table
 
     @serialised
     def _get(self, reg_id: int) -> bytes:
+        if self._moves_to(reg_id):
+            return self.get_one_reg(reg_id)
         region = self._find(reg_id)
         if self.is_written_by_get(reg_id):
             unread = bytes(regid.size_bytes(reg_id))
@@ -273,15 +259,16 @@ class Registers:
 
     @serialised
     def _set(self, reg_id: int, data: bytes) -> None:
+        if self._moves_to(reg_id) and len(data) >= self._table[reg_id][1]:
+            self.set_one_reg(reg_id, data)
+            return
         region = self._find(reg_id)
         if region is not None:
-            view = self._buffer(region.store).view
-            where = slice(region.koffset, region.koffset + region.klen)
-            if len(data) < region.klen:
-                if region.store is not Store.KVM_REGS:
-                    view[where] = data.ljust(region.klen, b"\0")
-                fault(reg_id, region.klen, len(data))
-            view[where] = data[: region.klen]
+            view, klen = self._buffer(region.store).view, region.klen
+            if region.store is not Store.KVM_REGS or len(data) >= klen:
+                view[region.koffset : region.koffset + klen] = data[:klen].ljust(klen, b"\0")
+            if len(data) < klen:
+                fault(reg_id, klen, len(data))
         elif reg_id in self.abi.vls_ids:
             self._set_vls(reg_id, data)
         else:
@@ -318,3 +305,14 @@ class Registers:
 
     def _name(self, reg_id: int) -> str:
         return regid.name(reg_id, self.abi.sme_vls)
+
+
+@lru_cache
+def _region_table(now: View, with_ffr: bool) -> RegionTable:
+    """Z and P of a view; FFR where no ID register decides whether it is there."""
+    ids = (*reglist.ZREGS, *reglist.PREGS, *([regid.FFR_ID] if with_ffr else ()))
+    regions = {reg_id: onereg.sve_reg_to_region(reg_id, now, finalized=True) for reg_id in ids}
+    return {
+        reg_id: (slice(region.koffset, region.koffset + region.klen), region.klen, bytes(region.upad))
+        for reg_id, region in regions.items()
+    }

@@ -256,8 +256,8 @@ class Vcpu(Registers):
         if immediate_exit:
             raise KvmError(errno.EINTR, "immediate_exit is set")
         cpu = self._cpu._replace(sme2=self._has_sme2, fa64=self._has_fa64, fpmr=self._system.has_fpmr)
-        run = Run(self, Guest(self._regs, self._ownership, cpu, self._system.guest_smidr))
-        self._load_guest(run)
+        self._loaded = run = Run(self, Guest(self._regs, self._ownership, cpu, self._system.guest_smidr))
+        self._select_regions()
         return run
 
     def _check_offered(self, wanted: int) -> None:
