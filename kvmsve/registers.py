@@ -227,7 +227,8 @@ class Registers:
 
     def fills_short_buffers(self, reg_id: int) -> bool:
         """Whether a GET that ends in EFAULT has filled the buffer; else it left it as it was."""
-        return reg_id in self.abi.vls_ids or self._find(reg_id) is not None
+        is_copied = reg_id in self.abi.vls_ids or regid.coproc(reg_id) in (regid.FW, regid.FW_FEAT_BMAP)
+        return is_copied or self._find(reg_id) is not None
 
     def _buffer(self, store: Store) -> Buffer:
         """The buffer that a region lies in; Z, P and FFR are then in user format."""

@@ -235,14 +235,17 @@ def set_mode(twin: Twin, rng: Any) -> None:
 
 
 def set_short(twin: Twin, rng: Any) -> None:
-    reg_id = any_register(twin, rng)
+    reg_id = any_register(twin, rng, plain=True)
     twin.set(reg_id, some_bytes(rng, rng.randrange(1 + model.width(reg_id))))
 
 
 def get_short(twin: Twin, rng: Any) -> None:
-    """A user buffer of any size, and what it holds afterwards."""
-    reg_id = any_register(twin, rng)
-    room = rng.randrange(3 + model.width(reg_id))
+    reg_id = any_register(twin, rng, plain=True)
+    get_into(twin, reg_id, rng.randrange(3 + model.width(reg_id)))
+
+
+def get_into(twin: Twin, reg_id: int, room: int) -> None:
+    """A get into a user buffer of any size, and what it holds afterwards."""
     buffer = bytearray(UNTOUCHED * room)
 
     def expected() -> tuple[Any, bytes]:
