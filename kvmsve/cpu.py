@@ -6,9 +6,11 @@ arch/arm64/kvm/hyp (__hyp_sve_restore_guest() and what it calls), fpsimd_save();
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from . import layout, regid
+from .errors import check_number
 from .layout import SMCR_LEN, SVCR_SM, SVCR_ZA, ZCR_LEN
 from .ownership import FPSIMD, FpState, Ownership, guest_vq
 from .regfile import RegFile
@@ -22,6 +24,16 @@ class CpuFeatures(NamedTuple):
     sme2: bool
     fa64: bool
     fpmr: bool = False
+
+
+def checked_vqs(what: str, vqs: Iterable[int], possible: Set[int]) -> frozenset[int]:
+    """The lengths as a set; ValueError for one that is not possible."""
+    vqs = frozenset(check_number(f"an {what} length", vq, -(1 << 63), 1 << 63) for vq in vqs)
+    wrong = sorted(vqs - possible)
+    if wrong:
+        lengths = ", ".join(map(str, sorted(possible)))
+        raise ValueError(f"no CPU has the {what} length vq {wrong[0]}: there are {lengths}")
+    return vqs
 
 
 class CpuRegs:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from . import regid
 from .abi import Abi
 from .errors import KvmError, check_number
+from .mutex import Mutex, serialised
 from .sysreg import ALL_BITS
 from .views import VectorLengths
 
@@ -131,6 +132,7 @@ class IdRegs:
         self._writable = abi.id_regs_writable
         self.imp_id_writable = False  # KVM_CAP_ARM_WRITABLE_IMP_ID_REGS
         self.fixed = False
+        self._mutex = Mutex()  # kvm->arch.config_lock
 
     @property
     def other_host_values(self) -> dict[int, int]:
@@ -144,6 +146,12 @@ class IdRegs:
         """The value as a vCPU with these features sees it."""
         return self._limit(reg_id, self._values[reg_id], lengths)
 
+    @serialised
+    def fix(self) -> None:
+        """No register takes another value: a vCPU of the VM runs."""
+        self.fixed = True
+
+    @serialised
     def write(self, reg_id: int, value: int, lengths: VectorLengths) -> None:
         """The register has this value for every vCPU of the VM.
 
@@ -167,6 +175,7 @@ class IdRegs:
         """SMIDR_EL1 of the VM."""
         return self._values[regid.SMIDR_EL1]
 
+    @serialised
     def write_smidr(self, value: int) -> None:
         """SMIDR_EL1 of the VM is this.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
 from . import layout, regid
@@ -165,3 +166,17 @@ def check_vls(name: str, wanted: Iterable[int], host_vqs: frozenset[int]) -> int
 def fault(reg_id: int, needed: int, there: int) -> NoReturn:
     """EFAULT: the user's buffer ends before the kernel is done with it."""
     raise KvmError(errno.EFAULT, f"{regid.name(reg_id)}: the kernel accesses {needed} bytes of a buffer of {there}")
+
+
+RegionTable = dict[int, tuple[slice, int, bytes]]  # by ID: place in sve_state, klen, the padding of a read
+
+
+@lru_cache
+def region_table(now: View, with_ffr: bool) -> RegionTable:
+    """Z and P of a finalized vCPU's view; FFR where no ID register decides whether it is there."""
+    zregs, pregs = map(regid.zreg_id, range(layout.NUM_ZREGS)), map(regid.preg_id, range(layout.NUM_PREGS + with_ffr))
+    regions = {reg_id: sve_reg_to_region(reg_id, now, finalized=True) for reg_id in (*zregs, *pregs)}
+    return {
+        reg_id: (slice(region.koffset, region.koffset + region.klen), region.klen, bytes(region.upad))
+        for reg_id, region in regions.items()
+    }

@@ -81,6 +81,11 @@ class Ownership:
         self.user_to_guest()
         self.state = FpState.HOST_OWNED
 
+    @property
+    def is_user_format(self) -> bool:
+        """A GET or SET of Z, P or FFR would move nothing."""
+        return self.state is FpState.USER_OWNED or not self._user_format_needed()
+
     def _user_format_needed(self) -> bool:
         return user_format_needed(self._rule, self._host_has_sme, self.lengths)
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from operator import index
 from typing import Any, SupportsIndex
 
+from .errors import GuestUndefined
 from .guest import Guest
 from .schema import Op
 from .steps import CONTROL_REGS, READ_ONLY_REGS
 
 
+@contextmanager
+def _attempted(steps: list[Op], what: str) -> Iterator[None]:
+    """The block is an access that is recorded as `undef` if it is UNDEFINED."""
+    try:
+        yield
+    except GuestUndefined:
+        steps.append({"undef": what})
+        raise
+
+
 class RecordedGuest:
-    """A Guest that is recorded: an instruction that is UNDEFINED leaves no step, as it has no effect."""
+    """A Guest that is recorded."""
 
     def __init__(self, guest: Guest, steps: list[Op]) -> None:
         self._guest = guest
@@ -31,51 +43,60 @@ class RecordedGuest:
         self._switch("smstop", sm, za)
 
     def _switch(self, instruction: str, sm: bool | None, za: bool | None) -> None:
-        getattr(self._guest, instruction)(sm=sm, za=za)
+        with _attempted(self._steps, "svcr"):
+            getattr(self._guest, instruction)(sm=sm, za=za)
         both = sm is None and za is None
         switched = [{instruction: mode} for mode, on in (("sm", sm), ("za", za)) if on or both]
         self._steps += switched or [{"mrs": "svcr", "value": f"{self._guest.svcr:x}"}]
 
     def narrow(self, vl: int) -> None:
         """As Guest.narrow."""
-        self._guest.narrow(vl)
+        with _attempted(self._steps, "vl"):
+            self._guest.narrow(vl)
         self._steps.append({"narrow": vl})
 
     @property
     def vl(self) -> int:
         """As Guest.vl."""
-        vl = self._guest.vl
+        with _attempted(self._steps, "vl"):
+            vl = self._guest.vl
         self._steps.append({"rdvl": vl})
         return vl
 
     @property
     def svl(self) -> int:
-        """As Guest.svl; recorded as a read of SVCR, the format has no RDSVL."""
-        self._steps.append({"mrs": "svcr", "value": f"{self._guest.svcr:x}"})
-        return self._guest.svl
+        """As Guest.svl."""
+        with _attempted(self._steps, "svl"):
+            svl = self._guest.svl
+        self._steps.append({"rdsvl": svl})
+        return svl
 
     @property
     def ffr(self) -> bytes:
         """As Guest.ffr."""
-        data = self._guest.ffr
+        with _attempted(self._steps, "ffr"):
+            data = self._guest.ffr
         self._steps.append({"read": "ffr", "vl": self._guest.vl, "data": data.hex()})
         return data
 
     @ffr.setter
     def ffr(self, data: Any) -> None:
-        self._guest.ffr = data
+        with _attempted(self._steps, "ffr"):
+            self._guest.ffr = data
         self._steps.append({"write": "ffr", "vl": self._guest.vl, "data": self._guest.ffr.hex()})
 
     @property
     def zt0(self) -> bytes:
         """As Guest.zt0."""
-        data = self._guest.zt0
+        with _attempted(self._steps, "zt0"):
+            data = self._guest.zt0
         self._steps.append({"read": "zt0", "data": data.hex()})
         return data
 
     @zt0.setter
     def zt0(self, data: Any) -> None:
-        self._guest.zt0 = data
+        with _attempted(self._steps, "zt0"):
+            self._guest.zt0 = data
         self._steps.append({"write": "zt0", "data": self._guest.zt0.hex()})
 
 
@@ -83,7 +104,8 @@ def _read(name: str) -> Callable[[RecordedGuest], int]:
     """A read of a control register, recorded as `mrs`."""
 
     def read(self: RecordedGuest) -> int:
-        value = int(getattr(self._guest, name))
+        with _attempted(self._steps, name):
+            value = int(getattr(self._guest, name))
         self._steps.append({"mrs": name, "value": f"{value:x}"})
         return value
 
@@ -94,7 +116,8 @@ def _write(name: str) -> Callable[[RecordedGuest, int], None]:
     """A write of a control register, recorded as `msr`."""
 
     def write(self: RecordedGuest, value: int) -> None:
-        setattr(self._guest, name, value)
+        with _attempted(self._steps, name):
+            setattr(self._guest, name, value)
         self._steps.append({"msr": name, "value": f"{index(value) & (1 << 64) - 1:x}"})
 
     return write
@@ -115,13 +138,15 @@ class RecordedBank:
         self._name = name
 
     def __getitem__(self, n: SupportsIndex) -> bytes:
-        data: bytes = getattr(self._guest, self._name)[n]
+        with _attempted(self._steps, "vl"):
+            data: bytes = getattr(self._guest, self._name)[n]
         self._append("read", index(n), data)
         return data
 
     def __setitem__(self, n: SupportsIndex, data: Any) -> None:
         bank = getattr(self._guest, self._name)
-        bank[n] = data
+        with _attempted(self._steps, "vl"):
+            bank[n] = data
         self._append("write", index(n), bank[n])
 
     def _append(self, access: str, n: int, data: bytes) -> None:
@@ -137,12 +162,14 @@ class RecordedZa:
         self._steps = steps
 
     def __getitem__(self, row: int) -> bytes:
-        data = self._guest.za[row]
+        with _attempted(self._steps, "za"):
+            data = self._guest.za[row]
         self._append("read")
         return data
 
     def __setitem__(self, row: int, data: Any) -> None:
-        self._guest.za[row] = data
+        with _attempted(self._steps, "za"):
+            self._guest.za[row] = data
         self._append("write")
 
     def _append(self, access: str) -> None:

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any
 
 from . import regid
-from .errors import KvmError
+from .errors import HostOops, KvmError
 from .features import TARGET_GENERIC_V8, Feature, FeatureSet, feature_words
 from .recorded_guest import RecordedGuest
 from .recording import Writer, write_recording
-from .replay import UNTOUCHED, summarize
+from .replay import UNTOUCHED, held, summarize
 from .schema import Op
 from .vcpu import Host, Run, Vcpu, Vm
 
@@ -67,15 +67,24 @@ class Recorder:
 
     def attempt(self, op: Op, call: Callable[[], Any]) -> Any:
         """What the call returns or raises, and the operation is written with its outcome."""
-        try:
+        with self.refusal_of(op):
             result = call()
+        self.write({**op, "ret": 0})
+        return result
+
+    @contextmanager
+    def refusal_of(self, op: Op) -> Iterator[None]:
+        """The operation is written with its outcome if the block ends in a refusal, or a crash of the host."""
+        try:
+            yield
         except KvmError as error:
             if op["op"] == "reg_list":
                 op["n_out"] = op["n_in"] if error.n is None else error.n
             self.write({**op, "ret": -1, "errno": error.symbol})
             raise
-        self.write({**op, "ret": 0})
-        return result
+        except HostOops:
+            self.write({**op, "ret": -1, "crash": True})
+            raise
 
     def write(self, op: Op) -> None:
         """One more operation is written."""
@@ -141,8 +150,15 @@ class RecordedVcpu:
         return getattr(self._vcpu, name)
 
     def fail_allocations(self, n: int = 1) -> None:
-        """RuntimeError: the format has no word for it."""
-        raise RuntimeError("a failing allocation cannot be recorded")
+        """As Vcpu.fail_allocations."""
+        self._vcpu.fail_allocations(n)
+        self._recorder.write(self._op("fail_allocations", n=n))
+
+    def look(self) -> None:
+        """The recording says here what the kernel's memory holds of the vCPU."""
+        found = held(self._vcpu)
+        values = {what: value.hex() if isinstance(value, bytes) else value for what, value in found.items()}
+        self._recorder.write(self._op("held", **values))
 
     def init(self, features: FeatureSet, target: int = TARGET_GENERIC_V8) -> None:
         """As Vcpu.init."""
@@ -228,7 +244,8 @@ class RecordedVcpu:
 
         def get() -> list[int]:
             ids = self._vcpu.get_reg_list(n)
-            op.update(n_out=len(ids), **summarize(ids, with_sme=True))
+            counted, unwritten = self._vcpu.listing.n, self._vcpu.listing.unwritten
+            op.update(n_out=counted, **summarize(ids, with_sme=True), **{"unwritten": unwritten} if unwritten else {})
             return ids
 
         ids: list[int] = self._recorder.attempt(op, get)
@@ -237,11 +254,8 @@ class RecordedVcpu:
     def run(self, *, immediate_exit: bool = False) -> RecordedRun:
         """As Vcpu.run; the guest's steps are recorded too."""
         op = self._op("run", immediate_exit=True) if immediate_exit else self._op("run")
-        try:
+        with self._recorder.refusal_of(op):
             run = self._vcpu.run(immediate_exit=immediate_exit)
-        except KvmError as error:
-            self._recorder.write({**op, "ret": -1, "errno": error.symbol})
-            raise
         op.update(ret=0, guest=[])
         self._recorder.queue(op)
         return RecordedRun(self._recorder, run, op)

@@ -170,13 +170,14 @@ class Recording:
         kind, failed = op["op"], op.get("ret", 0) < 0
         if failed and op["ret"] != -1:
             raise self._error(number, f'"ret" is {op["ret"]}; a call that fails returns -1')
-        if failed and "errno" not in op:
+        if failed and "errno" not in op and not op.get("crash"):
             raise self._error(number, f'"{kind}" failed without saying how: no "errno"')
         for name in FIELDS_OF_SUCCESS.get(kind, ()):
             if not failed and name not in op:
                 raise self._error(number, f'"{kind}" succeeded, but has no "{name}"')
-        if not failed and "errno" in op:
-            raise self._error(number, f'"{kind}" succeeded, but has an "errno"')
+        for name in ("errno", "crash"):
+            if not failed and op.get(name):
+                raise self._error(number, f'"{kind}" succeeded, but has "{name}"')
 
     def _check_step(self, number: int, step: Op) -> Op:
         kind = next((kind for kind in STEP_FIELDS if kind in step), None)

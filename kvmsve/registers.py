@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from . import onereg, regid, reglist
+from . import onereg, regid
 from .abi import Abi
 from .cpu import CpuFeatures
 from .errors import KvmError, check_number
 from .idregs import IdRegs
 from .layout import FPSR_OFFSET, SVCR_ZA, VREGS_OFFSET
-from .onereg import Region, Store, fault
+from .mutex import Mutex, serialised
+from .onereg import Region, RegionTable, Store, fault
 from .ownership import FpState, Ownership
 from .regfile import Buffer, RegFile
 from .system import SystemRegs
 from .views import VectorLengths, View, view
 
-_USER_OWNED = FpState.USER_OWNED
-RegionTable = dict[int, tuple[slice, int, bytes]]  # by ID: place in sve_state, klen, the padding of a read
-
 
 class Registers:
     """One vCPU's registers. Every ioctl raises KvmError, in the kernel's order of checks.
 
-    Z, P and FFR of a finalized vCPU are found in one table; everything else goes through the rules each time.
+    Z, P and FFR are found in one table while memory has them in user format; everything else goes through the rules,
+    under the mutex. An access by the table needs none: no call lies between the look at which table is in force and
+    the copy, so that no other thread comes in between.
     """
 
     def __init__(self, abi: Abi, cpu: CpuFeatures, id_regs: IdRegs, big_endian: bool) -> None:
@@ -45,9 +44,9 @@ class Registers:
         self._finalized = False
         self._loaded: object = None  # the run that has loaded the vCPU, as long as its guest may act
         self._running = False
-        self._regions: RegionTable = {}  # the table of the present view, empty while the vCPU runs
-
-    # The ioctls
+        self._table: RegionTable = {}  # that of the present view, empty while the vCPU runs
+        self._regions: RegionTable = {}  # the same as long as memory is in user format, else empty
+        self._mutex = Mutex()  # vcpu->mutex
 
     def get_one_reg(self, reg_id: int) -> bytes:
         """The register's value, as many bytes as the ID's size field says (KVM_GET_ONE_REG).
@@ -57,11 +56,10 @@ class Registers:
         register. A read of Z, P or FFR brings the state into user format. Where a revision's GET of a ZA row writes the
         row instead, it writes zeroes: a caller without a buffer has no other bytes.
         """
-        known = self._regions.get(reg_id)
-        if known is None:
+        regions = self._regions
+        known = regions.get(reg_id)
+        if known is None or regions is not self._regions:
             return self._get(_checked_id(reg_id))
-        if self._ownership.state is not _USER_OWNED:
-            self._ownership.guest_to_user()
         where, _, padding = known
         value: bytes = self._regs.sve_state.view[where]
         return value + padding
@@ -93,16 +91,12 @@ class Registers:
         comes first. Then EINVAL or EBUSY for a value that the register does not take.
         """
         raw = data if type(data) is bytes else memoryview(data).tobytes()
-        known = self._regions.get(reg_id)
-        if known is None:
+        regions = self._regions
+        known = regions.get(reg_id)
+        if known is None or len(raw) < known[1] or regions is not self._regions:
             self._set(_checked_id(reg_id), raw)
             return
-        if self._ownership.state is not _USER_OWNED:
-            self._ownership.guest_to_user()
         where, klen, _ = known
-        if len(raw) < klen:
-            self._regs.sve_state.view[where] = raw.ljust(klen, b"\0")
-            fault(reg_id, klen, len(raw))
         self._regs.sve_state.view[where] = raw[:klen]
 
     # What the kernel holds; a view is good until the next call on the vCPU
@@ -158,8 +152,6 @@ class Registers:
     def finalized(self) -> bool:
         return self._finalized
 
-    # What the rules are asked
-
     @property
     def _view(self) -> View:
         return view(self.abi, self.lengths, self.svcr, self._has_fa64)
@@ -175,10 +167,16 @@ class Registers:
     def _select_regions(self) -> None:
         """The table in use is that of the view, which SVCR may have changed."""
         now = self._view
-        if self._loaded is not None or not self._finalized or not now.has_zp:
-            self._regions = {}
-            return
-        self._regions = _table(now, self.abi.ffr_needs_fa64)
+        is_there = self._loaded is None and self._finalized and now.has_zp
+        self._table = onereg.region_table(now, not self.abi.ffr_needs_fa64) if is_there else {}
+        self._regions = self._table if self._ownership.is_user_format else {}
+
+    def _moves_to(self, reg_id: int) -> bool:
+        """Whether the table has the register; it is then in force, and memory in user format."""
+        if reg_id in self._table:
+            self._ownership.guest_to_user()
+            self._regions = self._table
+        return reg_id in self._table
 
     def _check_idle(self) -> None:
         """No guest runs on the vCPU; a run whose guest never acted has ended."""
@@ -188,15 +186,13 @@ class Registers:
             self._loaded = None
             self._select_regions()
 
-    def _load_guest(self, run: object) -> None:
-        self._loaded = run
-        self._select_regions()
-
+    @serialised
     def _enter_guest(self, run: object) -> None:
         if run is not self._loaded or self._running:
             raise RuntimeError("this KVM_RUN has ended: the vCPU was used since")
         self._running = True
 
+    @serialised
     def _leave_guest(self) -> None:
         self._running, self._loaded = False, None
         self._select_regions()
@@ -228,7 +224,8 @@ class Registers:
 
     def fills_short_buffers(self, reg_id: int) -> bool:
         """Whether a GET that ends in EFAULT has filled the buffer; else it left it as it was."""
-        return reg_id in self.abi.vls_ids or self._find(reg_id) is not None
+        is_copied = reg_id in self.abi.vls_ids or regid.coproc(reg_id) in (regid.FW, regid.FW_FEAT_BMAP)
+        return is_copied or self._find(reg_id) is not None
 
     def _buffer(self, store: Store) -> Buffer:
         """The buffer that a region lies in; Z, P and FFR are then in user format."""
@@ -241,7 +238,10 @@ class Registers:
 
     # Registers outside the table
 
+    @serialised
     def _get(self, reg_id: int) -> bytes:
+        if self._moves_to(reg_id):
+            return self.get_one_reg(reg_id)
         region = self._find(reg_id)
         if self.is_written_by_get(reg_id):
             unread = bytes(regid.size_bytes(reg_id))
@@ -255,16 +255,18 @@ class Registers:
             return regid.pack_vls(vq for vq in host_vqs if vq <= max_vq)
         return self._system.get(reg_id)
 
+    @serialised
     def _set(self, reg_id: int, data: bytes) -> None:
+        if self._moves_to(reg_id) and len(data) >= self._table[reg_id][1]:
+            self.set_one_reg(reg_id, data)
+            return
         region = self._find(reg_id)
         if region is not None:
-            view = self._buffer(region.store).view
-            where = slice(region.koffset, region.koffset + region.klen)
-            if len(data) < region.klen:
-                if region.store is not Store.KVM_REGS:
-                    view[where] = data.ljust(region.klen, b"\0")
-                fault(reg_id, region.klen, len(data))
-            view[where] = data[: region.klen]
+            view, klen = self._buffer(region.store).view, region.klen
+            if region.store is not Store.KVM_REGS or len(data) >= klen:
+                view[region.koffset : region.koffset + klen] = data[:klen].ljust(klen, b"\0")
+            if len(data) < klen:
+                fault(reg_id, klen, len(data))
         elif reg_id in self.abi.vls_ids:
             self._set_vls(reg_id, data)
         else:
@@ -301,18 +303,6 @@ class Registers:
 
     def _name(self, reg_id: int) -> str:
         return regid.name(reg_id, self.abi.sme_vls)
-
-
-@cache
-def _table(now: View, ffr_needs_fa64: bool) -> RegionTable:
-    """Z, P and FFR of a view; not FFR where ID registers decide whether it is there."""
-    ffr = () if ffr_needs_fa64 else (regid.FFR_ID,)
-    table = {}
-    for reg_id in (*reglist.ZREGS, *reglist.PREGS, *ffr):
-        region = onereg.sve_reg_to_region(reg_id, now, finalized=True)
-        where = slice(region.koffset, region.koffset + region.klen)
-        table[reg_id] = (where, region.klen, bytes(region.upad))
-    return table
 
 
 def _checked_id(reg_id: int) -> int:

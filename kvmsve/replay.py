@@ -13,7 +13,7 @@ from typing import Any
 
 from . import regid, reglist
 from .abi import Abi
-from .compare import Difference, Observation, compare_number
+from .compare import Difference, Observation, Value, compare_number
 from .errors import GuestUndefined, HostOops, KvmError
 from .features import TARGET_GENERIC_V8
 from .recording import Header, Recording, RecordingError
@@ -147,6 +147,14 @@ class Machine:
         if run is not None:
             yield from self._guest(run, op.get("guest", ()))
 
+    def _fail_allocations(self, op: Op) -> Iterator[Observation]:
+        self._vcpu(op).fail_allocations(op["n"])
+        return iter(())
+
+    def _held(self, op: Op) -> Iterator[Observation]:
+        for what, actual in held(self._vcpu(op)).items():
+            yield Observation(what, bytes.fromhex(op[what]) if isinstance(actual, bytes) else op[what], actual)
+
     def _guest(self, run: Run, steps: list[Op]) -> Iterator[Observation]:
         """The guest takes the steps, up to one that is UNDEFINED for it."""
         with run as guest:
@@ -177,7 +185,7 @@ class Machine:
 
 def attempt(op: Op, call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Observation, Any]:
     """Whether the call succeeds, and what it returns then."""
-    recorded = op.get("errno", SUCCESS)
+    recorded = CRASH if op.get("crash") else op.get("errno", SUCCESS)
     try:
         value = call(*arguments, **options)
     except KvmError as error:
@@ -198,11 +206,26 @@ class Replay(Machine):
         try:
             for observation in self.perform(op):
                 observation.check()
-            if "errno" not in op and op["op"] != "check_extension":
+            if not {"errno", "crash"} & op.keys() and op["op"] != "check_extension":
                 compare_number("ret", op.get("ret", 0), 0)
         except Difference as difference:
             difference.line, difference.op = line, op
             raise
+
+
+def held(vcpu: Vcpu) -> dict[str, Value]:
+    """What a kernel's memory holds of the vCPU, as far as it concerns vectors; by the format's words."""
+    return {
+        "fp_state": vcpu.fp_state.name,
+        "max_vq": vcpu.max_vq,
+        "svcr": vcpu.svcr,
+        "fpmr": vcpu.sysregs.get(regid.FPMR, 0),
+        "fpsr": vcpu.fpsr,
+        "fpcr": vcpu.fpcr,
+        "sve_state": vcpu.sve_state.tobytes(),
+        "sme_state": vcpu.sme_state.tobytes(),
+        "vregs": vcpu.vregs.tobytes(),
+    }
 
 
 def summarize(listed: list[int], with_sme: bool) -> Op:

@@ -136,8 +136,13 @@ OP_FIELDS: Mapping[str, Fields] = {
     "set_short": {**_VCPU, "id": is_reg_id, "avail": is_count, "buf": is_bytes},
     "reg_list": {**_VCPU, "n_in": is_count, "n_out": is_count},
     "run": _VCPU,
-}
-_COMPARED: Fields = {"errno": is_errno, "host_dependent": is_flag}
+    "fail_allocations": {"vcpu": is_count, "n": is_count},
+    "held": {
+        "vcpu": is_count, "fp_state": is_text, "max_vq": is_count, "svcr": is_count, "fpmr": is_count,
+        "fpsr": is_count, "fpcr": is_count, "sve_state": is_bytes, "sme_state": is_bytes, "vregs": is_bytes,
+    },
+}  # fmt: skip
+_COMPARED: Fields = {"errno": is_errno, "crash": is_flag, "host_dependent": is_flag}
 OPTIONAL_OP_FIELDS: Mapping[str, Fields] = {
     "create_vm": _COMPARED,
     "create_vcpu": _COMPARED,
@@ -158,6 +163,7 @@ STEP_FIELDS: Mapping[str, Fields] = {
     "smstart": {"smstart": is_mode},
     "smstop": {"smstop": is_mode},
     "rdvl": {"rdvl": is_count},
+    "rdsvl": {"rdsvl": is_count},
     "write": {"write": is_text, "data": is_bytes},
     "read": {"read": is_text, "data": is_bytes},
     "narrow": {"narrow": is_count},

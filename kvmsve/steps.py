@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 
 from . import layout
 from .compare import Observation
@@ -37,6 +38,8 @@ def observe_step(guest: Guest, step: Op) -> Iterator[Observation]:
             guest.smstop(**{mode: True})
         case {"rdvl": vl}:
             yield Observation("rdvl", vl, guest.vl)
+        case {"rdsvl": svl}:
+            yield Observation("rdsvl", svl, guest.svl)
         case {"narrow": vl}:
             guest.narrow(vl)
         case {"undef": what}:
@@ -49,6 +52,11 @@ def observe_step(guest: Guest, step: Op) -> Iterator[Observation]:
 
 CONTROL_REGS = ("zcr", "smcr", "cpacr", "fpsr", "fpcr", "svcr", "fpmr")
 READ_ONLY_REGS = ("tpidr2", "smidr", "smpri")
+PROBES: Mapping[str, Callable[[Guest], object]] = {  # by the format's words
+    "sve": attrgetter("vl"),
+    "za": lambda guest: guest.za[0],
+    **{name: attrgetter(name) for name in ("ffr", "zt0", "vl", "svl", *CONTROL_REGS, *READ_ONLY_REGS)},
+}
 
 
 def _write_control(guest: Guest, register: str, value: int) -> None:
@@ -70,18 +78,12 @@ def _read_control(guest: Guest, register: str, recorded: int, mask: int) -> Obse
 
 def _is_undefined(guest: Guest, what: str) -> bool:
     """The instruction takes an exception: by CPACR_EL1, or because this guest has no such thing."""
-    probes: dict[str, Callable[[], object]] = {
-        "sve": lambda: guest.vl,
-        "ffr": lambda: guest.ffr,
-        "zt0": lambda: guest.zt0,
-        "smidr": lambda: guest.smidr,
-    }
-    if what not in probes:
+    if what not in PROBES:
         raise ValueError(f"no instruction is called {what!r}")
     if what == "sve" and not guest.cpacr & CPACR_ZEN_EL1:
         return True
     try:
-        probes[what]()
+        PROBES[what](guest)
     except GuestUndefined:
         return True
     return False

@@ -67,7 +67,8 @@ class SystemRegs:
 
     def enter(self) -> None:
         """The VM runs: its ID registers are fixed, and bits that a register cannot hold are gone."""
-        self._id_regs.fixed = True
+        if not self._id_regs.fixed:
+            self._id_regs.fix()
 
     def reset(self, vcpu: int) -> None:
         """Every register of the vCPU with this index has its reset value."""

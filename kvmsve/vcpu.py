@@ -6,17 +6,17 @@ Source: arch/arm64/kvm/arm.c, reset.c, guest.c; rfc-v2.md section 2.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping, Set
-from types import TracebackType
+from collections.abc import Iterable, Mapping
 
 from . import layout, reglist, sysreg
 from .abi import RFC_V2, Abi
-from .cpu import CpuFeatures
+from .cpu import CpuFeatures, checked_vqs
 from .errors import KvmError, check_number
 from .features import FEATURE_WORDS, PTRAUTH, TARGET_GENERIC_V8, Feature, FeatureSet, bits, check_bit, feature_words
 from .guest import Guest
 from .idregs import IdRegs, checked_values, host_id_regs
 from .layout import SVCR_SM, SVCR_ZA
+from .mutex import Mutex, serialised
 from .registers import Registers
 from .views import VectorLengths
 
@@ -49,8 +49,8 @@ class Host:
         if not isinstance(abi, Abi):
             raise TypeError(f"abi is a revision such as kvmsve.RFC_V2; kvmsve.abi({abi!r}) may find it")
         self.abi = abi
-        self.sve_vqs = _checked_vqs("SVE", sve_vqs, set(range(1, layout.VQ_MAX + 1)))
-        self.sme_vqs = _checked_vqs("SME", sme_vqs, {1, 2, 4, 8, 16})
+        self.sve_vqs = checked_vqs("SVE", sve_vqs, set(range(1, layout.VQ_MAX + 1)))
+        self.sme_vqs = checked_vqs("SME", sme_vqs, {1, 2, 4, 8, 16})
         if self.sve_vqs and 1 not in self.sve_vqs:
             raise ValueError("a CPU with SVE has the length vq 1")
         self.sme2, self.fa64, self.fpmr, self.big_endian = sme2, fa64, fpmr, big_endian
@@ -88,15 +88,6 @@ class Host:
             yield self.abi.sme_feature
 
 
-def _checked_vqs(what: str, vqs: Iterable[int], possible: Set[int]) -> frozenset[int]:
-    vqs = frozenset(check_number(f"an {what} length", vq, -(1 << 63), 1 << 63) for vq in vqs)
-    wrong = sorted(vqs - possible)
-    if wrong:
-        lengths = ", ".join(map(str, sorted(possible)))
-        raise ValueError(f"no CPU has the {what} length vq {wrong[0]}: there are {lengths}")
-    return vqs
-
-
 class Vm:
     """A virtual machine: its vCPUs and what they share, the feature set and the ID registers."""
 
@@ -105,7 +96,9 @@ class Vm:
         self.vcpus: dict[int, Vcpu] = {}
         self.features: int | None = None
         self.id_regs = IdRegs(host.abi, host.id_regs)
+        self._mutex = Mutex()  # kvm->lock
 
+    @serialised
     def create_vcpu(self, index: int) -> Vcpu:
         """A vCPU that is not initialised (KVM_CREATE_VCPU). EINVAL for a number out of range, EEXIST for one in use."""
         index = check_number("a vCPU's index", index, -(1 << 31), 1 << 31)
@@ -120,6 +113,7 @@ class Vm:
         """The same as Host.check_extension."""
         return self.host.check_extension(cap)
 
+    @serialised
     def enable_cap(self, cap: int) -> None:
         """The VM has a capability (KVM_ENABLE_CAP). EINVAL for one that concerns no register, or after a vCPU."""
         cap = check_number("a capability", cap, 0, 1 << 64)
@@ -129,11 +123,22 @@ class Vm:
             raise KvmError(errno.EINVAL, f"capability {cap}: the VM has vCPUs already")
         self.id_regs.imp_id_writable = True
 
+    @serialised
+    def bind(self, features: int) -> None:
+        """The first vCPU's features are the VM's; EINVAL for others, or in old kernels for another register width."""
+        if self.features is None:
+            self.features = features
+        shared = -1 if self.host.abi.one_feature_set_per_vm else bits(Feature.EL1_32BIT)
+        if (features ^ self.features) & shared:
+            raise KvmError(errno.EINVAL, "another vCPU of the VM was initialised with other features")
+
 
 class Vcpu(Registers):
     """One vCPU: its ioctls, and the kernel's buffers to look at. Made by Vm.create_vcpu.
 
-    As in KVM one ioctl at a time runs on a vCPU: while a run's `with` block is open, any other call is RuntimeError.
+    Ioctls from several threads take turns, as under vcpu->mutex; KVM asks for one thread a vCPU, and is only slower
+    where there are more. While a run's `with` block is open, any other call is RuntimeError, in every thread: KVM
+    would wait. A guest is for one thread. Different vCPUs, also of one VM, may be used by different threads.
     """
 
     def __init__(self, vm: Vm, index: int) -> None:
@@ -149,6 +154,7 @@ class Vcpu(Registers):
         """The seven words of the INIT that the vCPU has had, but for POWER_OFF, which is no lasting feature."""
         return (self._features, *[0] * (FEATURE_WORDS - 1))
 
+    @serialised
     def init(self, features: FeatureSet, target: int = TARGET_GENERIC_V8) -> None:
         """The vCPU is reset and has these features: a set of Feature (or bit numbers), or the seven feature words.
 
@@ -165,14 +171,15 @@ class Vcpu(Registers):
         if wanted >> self.abi.max_features or any(words[1:]):
             raise KvmError(errno.ENOENT, f"{self.abi.name} knows feature bits 0 to {self.abi.max_features - 1} only")
         self._check_offered(wanted)
-        self._check_binding(wanted)
+        if self._initialised and wanted != self._features:
+            raise KvmError(errno.EINVAL, "the vCPU was initialised with other features")
+        self._vm.bind(wanted)
         self._features = wanted
         self._system.has_el2 = bool(wanted & bits(Feature.HAS_EL2))
         self._initialised = True
-        if self._vm.features is None:
-            self._vm.features = wanted
         self._reset()
 
+    @serialised
     def finalize(self, feature: Feature | int) -> None:
         """The vector lengths are fixed, and the registers are there, all zero.
 
@@ -197,6 +204,7 @@ class Vcpu(Registers):
         self._finalized = True
         self._select_regions()
 
+    @serialised
     def fail_allocations(self, n: int = 1) -> None:
         """The next n allocations that the kernel makes for this vCPU will fail.
 
@@ -204,6 +212,7 @@ class Vcpu(Registers):
         """
         self._regs.failing_allocations = check_number("n", n, 0, 1 << 31)
 
+    @serialised
     def get_reg_list(self, n: int | None = None) -> list[int]:
         """The vCPU's register IDs in the kernel's order; `n` is the room that the caller has for them.
 
@@ -228,6 +237,7 @@ class Vcpu(Registers):
             )
         return self._listings[known]
 
+    @serialised
     def run(self, *, immediate_exit: bool = False) -> Run:
         """The vCPU is loaded: memory is in guest format. `with vcpu.run() as guest` lets the guest act, then puts it.
 
@@ -237,12 +247,13 @@ class Vcpu(Registers):
         self.check_initialised()
         self.check_finalized("KVM_RUN")
         self._system.enter()
+        self._regions = {}
         self._ownership.load()
         if immediate_exit:
             raise KvmError(errno.EINTR, "immediate_exit is set")
         cpu = self._cpu._replace(sme2=self._has_sme2, fa64=self._has_fa64, fpmr=self._system.has_fpmr)
-        run = Run(self, Guest(self._regs, self._ownership, cpu, self._system.guest_smidr))
-        self._load_guest(run)
+        self._loaded = run = Run(self, Guest(self._regs, self._ownership, cpu, self._system.guest_smidr))
+        self._select_regions()
         return run
 
     def _check_offered(self, wanted: int) -> None:
@@ -257,16 +268,6 @@ class Vcpu(Registers):
 
     def _refused_with_el2(self) -> int:
         return bits(Feature.EL1_32BIT, Feature.SVE) if self.abi.el2_refuses_sve else bits(Feature.EL1_32BIT)
-
-    def _check_binding(self, wanted: int) -> None:
-        """An initialised vCPU keeps its features; so do all vCPUs of a VM, or in old kernels their register width."""
-        if self._initialised and wanted != self._features:
-            raise KvmError(errno.EINVAL, "the vCPU was initialised with other features")
-        if self._vm.features is None:
-            return
-        shared = -1 if self.abi.one_feature_set_per_vm else bits(Feature.EL1_32BIT)
-        if (wanted ^ self._vm.features) & shared:
-            raise KvmError(errno.EINVAL, "another vCPU of the VM was initialised with other features")
 
     def _reset(self) -> None:
         """The registers have their reset values; the owner and final lengths stay (kvm_reset_vcpu())."""
@@ -309,8 +310,8 @@ class Run:
         self._vcpu._enter_guest(self)
         return self._guest
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._guest.leave()
-        self._vcpu._leave_guest()
+    def __exit__(self, *raised: object) -> None:
+        try:
+            self._guest.leave()
+        finally:
+            self._vcpu._leave_guest()

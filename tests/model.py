@@ -178,8 +178,18 @@ class Vm:
         self.features: int | None = None
         self.id_regs: dict[int, int] = {}
         self.ran = False
+        self.indices: set[int] = set()
 
     def create_vcpu(self, index: int) -> Vcpu:
+        """KVM_CREATE_VCPU: 512 of them, each once."""
+        if not 0 <= index < 512:
+            raise Refused(errno.EINVAL)
+        if index in self.indices:
+            raise Refused(errno.EEXIST)
+        self.indices.add(index)
+        return self._new_vcpu(index)
+
+    def _new_vcpu(self, index: int) -> Vcpu:
         return Vcpu(self, index)
 
 
@@ -197,6 +207,7 @@ class Vcpu:
         self.banks = [0, 0]
         self.v = [0] * 32
         self.regs: dict[int, int] = {}
+        self.failing = 0  # allocations of the kernel that will fail
         self.fp_state = "USER_OWNED" if all(self.host.has) else "FREE"
 
     @property
@@ -294,8 +305,19 @@ class Vcpu:
             raise Refused(errno.EPERM)
         if not self.vq[SVE] and not self.host.repair_2_3:
             raise Refused(errno.EIO)
+        if self._allocation_fails() or (self.has(SME) and self._allocation_fails()):
+            raise Refused(errno.ENOMEM)
         self.finalized = True
         self.banks = [0, 0]
+
+    def fail_allocations(self, n: int) -> None:
+        """The next n allocations fail, of the two of FINALIZE (section 2.4) and the one of each rewrite (4.2)."""
+        self.failing = n
+
+    def _allocation_fails(self) -> bool:
+        fails = self.failing > 0
+        self.failing -= fails
+        return fails
 
     def reg_list(self, n: int | None = None) -> list[int]:
         """Section 2.7."""
@@ -336,12 +358,17 @@ class Vcpu:
     def _active_vq(self) -> int:
         return self.vq[SME] if self.streaming else self.vq[SVE]
 
+    def _rewrite(self, old: int, new: int) -> None:
+        """Section 4.2; equal lengths need no rewrite, and one without memory does nothing (Q13)."""
+        if old != new and not self._allocation_fails():
+            self.banks[SVE] = relayout(self.banks[SVE], old, new)
+
     def _user_to_guest(self) -> None:
         if self.fp_state != "USER_OWNED":
             return
         if self._needs_conversion():
             if self.has(SVE):
-                self.banks[SVE] = relayout(self.banks[SVE], self.max_vq, self._active_vq())
+                self._rewrite(self.max_vq, self._active_vq())
             elif not self.has(SME):
                 raise Oops("KVM_RUN of a vCPU with neither SVE nor SME")
             elif not self.streaming:
@@ -352,7 +379,7 @@ class Vcpu:
         if self.fp_state == "USER_OWNED" or not self._needs_conversion():
             return
         if self.has(SVE):
-            self.banks[SVE] = relayout(self.banks[SVE], self._active_vq(), self.max_vq)
+            self._rewrite(self._active_vq(), self.max_vq)
         elif not self.streaming:
             self.banks[SVE] = 0
             for n, value in enumerate(self.v):
@@ -673,6 +700,15 @@ class Guest:
     get_smcr, set_smcr = accessors("smcr", SME, WORD64)
     get_fpsr, set_fpsr = accessors("fpsr", None, 0xFFFFFFFF)
     get_fpcr, set_fpcr = accessors("fpcr", None, 0xFFFFFFFF)
+
+    def get_tpidr2(self) -> int:
+        self._use(self.vcpu.has(SME))
+        return self.vcpu.regs[TPIDR2]
+
+    def get_smpri(self) -> int:
+        """Section 1.4: RES0 with SME, else UNDEFINED."""
+        self._use(self.vcpu.has(SME))
+        return 0
 
     def set_cpacr(self, value: int) -> None:
         """No FP use."""

@@ -134,15 +134,13 @@ class Vm(model.Vm):
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self.imp_id_writable = False
-        self.has_vcpus = False
 
-    def create_vcpu(self, index: int) -> Vcpu:
-        self.has_vcpus = True
+    def _new_vcpu(self, index: int) -> Vcpu:
         return Vcpu(self, index)
 
     def enable_cap(self, cap: int) -> None:
         """KVM_ENABLE_CAP, before the first vCPU. A kernel in which 239 means SME does not have this capability."""
-        if cap != WRITABLE_IMP_ID_REGS or self.host.sme_cap == cap or self.has_vcpus:
+        if cap != WRITABLE_IMP_ID_REGS or self.host.sme_cap == cap or self.indices:
             raise Refused(errno.EINVAL)
         self.imp_id_writable = True
 
@@ -468,23 +466,7 @@ class Guest(model.Guest):
         self._use(self.vcpu.fpmr)
         self.fpmr = value & WORD64
 
-    def get_tpidr2(self) -> int:
-        self._use(self.vcpu.has(SME))
-        return self.vcpu.regs[TPIDR2]
-
-    def set_tpidr2(self, value: int) -> None:
-        self._use(self.vcpu.has(SME))
-        self.vcpu.regs[TPIDR2] = value & WORD64
-
     def get_smidr(self) -> int:
         """What userspace sees, if it does."""
         self._use(self.vcpu._visible(SMIDR))
         return self.vcpu._value(SMIDR)
-
-    def get_smpri(self) -> int:
-        """Section 6.8: RAZ/WI."""
-        self._use(self.vcpu.has(SME))
-        return 0
-
-    def set_smpri(self, value: int) -> None:
-        self._use(self.vcpu.has(SME))

@@ -4,23 +4,26 @@ The model is tests/model.py, for v3 to v12 tests/model_by_mode.py. Left out is w
 recording decides: writes of MIDR_EL1 and of other fields of ID registers, EL2, v3 to v12 on big-endian hosts, and
 KVM_ENABLE_CAP before v5, where 239 is another capability.
 
-`rng` is a random.Random, or what Hypothesis draws in its place.
+Every operation is done by a function (twin, rng) that draws all it needs from `rng`; `run` also has a seed for each
+step of its guest.
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import model
 import model_by_mode
+from guest_programs import guest_step, some_bytes
 from model import SME
 from model_by_mode import FPMR, IMP_MASK, MIDR, PFR2, SERIES, SMIDR
-from twin import Twin, outcome
+from twin import Twin, agree, outcome
 
-from kvmsve import Host, regid
+from kvmsve import Host, HostOops, regid
 from kvmsve.abi import REVISIONS
 
 # Repeats are weights
@@ -40,7 +43,7 @@ REGISTERS: list[Callable[[Any], int]] = [
     lambda rng: rng.choice(model.CORE_U64),
     lambda rng: rng.choice(model.CORE_V),
     lambda rng: rng.choice(model.VLS_ID),
-    lambda rng: rng.choice((model.PFR0, model.PFR1, model.ZFR0, model.SMFR0)),
+    lambda rng: rng.choice((model.PFR0, model.PFR1, model.ZFR0, model.SMFR0, model.SMIDR)),
 ]
 SME_VLS = (0x6060_0000_0017_FFFF, 0x6060_0000_0017_FFFE)
 BY_MODE_REGISTERS: list[Callable[[Any], int]] = [
@@ -59,13 +62,7 @@ ID_BITS = {  # what a write of an ID register changes here; of other fields the 
     model.SMFR0: (0, 1 << 63, 1 << 56, 1 << 63 | 1 << 56, 1),
 }
 SVCR_VALUES = (0, 1, 2, 2, 3, 3)
-POOL = random.Random(1).randbytes(1 << 16)
 UNTOUCHED = b"\xa5"
-
-
-def some_bytes(rng: Any, size: int) -> bytes:
-    start = rng.randrange(len(POOL) - size)
-    return POOL[start : start + size]
 
 
 def any_register(twin: Twin, rng: Any, plain: bool = False) -> int:
@@ -76,55 +73,77 @@ def any_register(twin: Twin, rng: Any, plain: bool = False) -> int:
     return int(rng.choice(registers)(rng))
 
 
-class Pair:
-    """One VM on one host, twice; most of its vCPUs are finalized."""
+def some_host(rng: Any) -> tuple[Host, model.Host]:
+    """A machine in some revision, as the package and as its model has it."""
+    revision, sve_vqs, sme_vqs = rng.choice(HOSTS), some_sve_vqs(rng), some_sme_vqs(rng)
+    flags = {name: rng.random() < chance for name, chance in (("sme2", 0.7), ("fa64", 0.5), ("big_endian", 0.2))}
+    by_mode = revision in SERIES
+    if by_mode:
+        flags |= {"big_endian": False, "fpmr": rng.random() < 0.6}
+    family = model_by_mode if by_mode else model
+    other = family.Host(sve_vqs, sme_vqs, revision=revision, **flags)
+    offered = other.features_offered if by_mode else None  # the defaults of the two sides differ in bit 8
+    if rng.random() < 0.2:
+        offered = {bit for bit in (2, 3, 4, 5, 6, 8, other.sme_feature) if rng.random() < 0.8}
+    id_regs = some_id_regs(rng, other) if by_mode and rng.random() < 0.4 else {}
+    known = {"features_offered": offered, "id_regs": id_regs}
+    host = Host(sve_vqs=sve_vqs, sme_vqs=sme_vqs, abi=REVISIONS[revision], **flags, **known)
+    return host, family.Host(sve_vqs, sme_vqs, revision=revision, **flags, **known)
 
-    def __init__(self, rng: Any) -> None:
-        revision, sve_vqs, sme_vqs = rng.choice(HOSTS), rng.choice(SVE_SETS), rng.choice(SME_SETS)
-        flags = {name: rng.random() < chance for name, chance in (("sme2", 0.7), ("fa64", 0.5), ("big_endian", 0.2))}
-        by_mode = revision in SERIES
-        if by_mode:
-            flags |= {"big_endian": False, "fpmr": rng.random() < 0.6}
-        family = model_by_mode if by_mode else model
-        other = family.Host(sve_vqs, sme_vqs, revision=revision, **flags)
-        offered = other.features_offered if by_mode else None  # the defaults of the two sides differ in bit 8
-        if rng.random() < 0.2:
-            offered = {bit for bit in (2, 3, 4, 5, 6, 8, other.sme_feature) if rng.random() < 0.8}
-        id_regs = some_id_regs(rng, other) if by_mode and rng.random() < 0.4 else {}
-        known = {"features_offered": offered, "id_regs": id_regs}
-        trace: deque[Any] = deque([(revision, sve_vqs, sme_vqs, flags, known)], maxlen=50)
-        host = Host(sve_vqs=sve_vqs, sme_vqs=sme_vqs, abi=REVISIONS[revision], **flags, **known)
-        other = family.Host(sve_vqs, sme_vqs, revision=revision, **flags, **known)
+
+def some_sve_vqs(rng: Any) -> tuple[int, ...]:
+    """Mostly few and small, as big registers are slow; else any set that has vq 1, or none."""
+    if rng.random() < 0.8:
+        return rng.choice(SVE_SETS)
+    return (1, *(vq for vq in range(2, 2 + rng.randrange(16)) if rng.random() < 0.5))
+
+
+def some_sme_vqs(rng: Any) -> tuple[int, ...]:
+    if rng.random() < 0.8:
+        return rng.choice(SME_SETS)
+    return tuple(vq for vq in (1, 2, 4, 8, 16) if rng.random() < 0.4)
+
+
+class Pair:
+    """One VM on one host, twice."""
+
+    def __init__(self, rng: Any, host: Any, other: model.Host) -> None:
+        """`host` is the package's Host, or something with its face."""
+        described = (other.revision, sorted(other.vqs[0]), sorted(other.vqs[1]), other.sme2, other.fa64, other.fpmr)
+        self.trace: deque[Any] = deque([described], maxlen=50)
         for cap in (70, 170, 231, 232, 240, 243, 244, 247, 248):
-            assert host.check_extension(cap) == other.check_extension(cap)
-        vm, other_vm = host.create_vm(), other.create_vm()
-        caps = [rng.choice((239, 239, 239, 238, 247)) for _ in range(2)]
-        if by_mode and SERIES[revision] >= 5 and rng.random() < 0.6:
-            enable_cap(caps[0], vm, other_vm, trace)
-        indices = range(1 + rng.randrange(3))
-        self.twins = [Twin(vm.create_vcpu(n), other_vm.create_vcpu(n), trace) for n in indices]
-        if by_mode and SERIES[revision] >= 5 and rng.random() < 0.1:
-            enable_cap(caps[1], vm, other_vm, trace)
-        for twin in self.twins:
-            if rng.random() < 0.9:
-                for operation in (init, set_vls, set_vls, *[set_id] * rng.randrange(3), finalize):
-                    operation(twin, rng)
+            agree(self.trace, ("cap", cap), partial(host.check_extension, cap), partial(other.check_extension, cap))
+        self.vm, self.other_vm = host.create_vm(), other.create_vm()
+        self.twins: list[Twin] = []
+        since_v5 = SERIES.get(other.revision, 0) >= 5
+        if since_v5 and rng.random() < 0.6:
+            self._enable_cap(rng)
+        for n in range(1 + rng.randrange(3)):
+            index = n if rng.random() < 0.95 else rng.choice((-1, 0, 511, 512))
+            self._create_vcpu(index)
+        if since_v5 and rng.random() < 0.1:
+            self._enable_cap(rng)
+        if not self.twins:
+            self._create_vcpu(7)
 
     @property
     def oopsed(self) -> bool:
         return any(twin.oopsed for twin in self.twins)
 
-    def step(self, rng: Any) -> Twin:
-        """The vCPU that has done one operation."""
-        twin = rng.choice(self.twins)
-        rng.choice(OPERATIONS)(twin, rng)
-        return twin
+    def _create_vcpu(self, index: int) -> None:
+        made: list[Any] = []
+        refused = agree(
+            self.trace,
+            ("create_vcpu", index),
+            lambda: made.append(self.vm.create_vcpu(index)),
+            lambda: made.append(self.other_vm.create_vcpu(index)),
+        )
+        if not refused:
+            self.twins.append(Twin(*made, self.trace))
 
-
-def enable_cap(cap: int, vm: Any, other: Any, trace: deque[Any]) -> None:
-    trace.append(("enable_cap", cap))
-    actual, expected = outcome(lambda: vm.enable_cap(cap)), outcome(lambda: other.enable_cap(cap))
-    assert actual == expected, f"model {expected}, package {actual}, at the end of {list(trace)}"
+    def _enable_cap(self, rng: Any) -> None:
+        cap = rng.choice((239, 239, 239, 238, 247))
+        agree(self.trace, ("enable_cap", cap), partial(self.vm.enable_cap, cap), partial(self.other_vm.enable_cap, cap))
 
 
 def some_id_regs(rng: Any, host: model_by_mode.Host) -> dict[int, int]:
@@ -216,14 +235,17 @@ def set_mode(twin: Twin, rng: Any) -> None:
 
 
 def set_short(twin: Twin, rng: Any) -> None:
-    reg_id = any_register(twin, rng)
+    reg_id = any_register(twin, rng, plain=True)
     twin.set(reg_id, some_bytes(rng, rng.randrange(1 + model.width(reg_id))))
 
 
 def get_short(twin: Twin, rng: Any) -> None:
-    """A user buffer of any size, and what it holds afterwards."""
-    reg_id = any_register(twin, rng)
-    room = rng.randrange(3 + model.width(reg_id))
+    reg_id = any_register(twin, rng, plain=True)
+    get_into(twin, reg_id, rng.randrange(3 + model.width(reg_id)))
+
+
+def get_into(twin: Twin, reg_id: int, room: int) -> None:
+    """A get into a user buffer of any size, and what it holds afterwards."""
     buffer = bytearray(UNTOUCHED * room)
 
     def expected() -> tuple[Any, bytes]:
@@ -234,11 +256,13 @@ def get_short(twin: Twin, rng: Any) -> None:
             result, data = ("errno", refused.errno, None), refused.wrote and twin.other.get(reg_id)
         return result, twin.reordered(reg_id, data)[:room].ljust(room, UNTOUCHED)
 
-    twin.both(
-        ("get", hex(reg_id), room),
-        lambda: (outcome(lambda: twin.vcpu.get_one_reg_into(reg_id, buffer)), bytes(buffer)),
-        expected,
-    )
+    def actual() -> tuple[Any, bytes]:
+        result = outcome(lambda: twin.vcpu.get_one_reg_into(reg_id, buffer))
+        if result == "oops":
+            raise HostOops
+        return result, bytes(buffer)
+
+    twin.both(("get", hex(reg_id), room), actual, expected)
 
 
 def wrong_id(twin: Twin, rng: Any) -> None:
@@ -254,10 +278,16 @@ def wrong_id(twin: Twin, rng: Any) -> None:
 
 def reg_list(twin: Twin, rng: Any) -> None:
     n = rng.choice((None, None, 0, *range(-2, 3)))
-    twin.list(n and max(0, twin.vcpu.listing.n + n))
+    twin.list(n and max(0, twin.count() + n))
 
 
-def run(twin: Twin, rng: Any) -> None:
+def fail_allocations(twin: Twin, rng: Any) -> None:
+    n = rng.choice((0, 1, 1, 2))
+    twin.both(("fail_allocations", n), lambda: twin.vcpu.fail_allocations(n), lambda: twin.other.fail_allocations(n))
+
+
+def run(twin: Twin, rng: Any, guest_seeds: Sequence[int]) -> None:
+    """The vCPU enters its guest, which takes a step for each seed."""
     immediate = rng.random() < 0.25
     runs: list[Any] = []
     refused = twin.both(
@@ -268,68 +298,13 @@ def run(twin: Twin, rng: Any) -> None:
     if refused:
         return
     with runs[0] as guest:
-        for _ in range(rng.randrange(12)):
-            guest_step(twin, guest, runs[1], rng)
+        for seed in guest_seeds:
+            guest_step(twin, guest, runs[1], random.Random(seed))
             assert twin.vcpu.fp_state.name == twin.other.fp_state, list(twin.trace)
     twin.other.put(runs[1])
 
 
-# What the guest does
-
-BANKS = {"z": 32, "p": 16, "v": 32, "za": 0}
-CONTROLS = ("svcr", "svcr", "zcr", "smcr", "smcr", "fpsr", "fpcr", "cpacr")
-GUEST_STEPS = (
-    *("z", "z", "p", "v", "za", "za", "ffr", "ffr", "zt0", "zt0"),
-    *("smstart", "smstart", "smstop", "vl", "svl", "narrow", "control", "control", "control"),
-)
-
-
-BY_MODE_STEPS = (*GUEST_STEPS, "fpmr", "fpmr", "smidr", "smpri", "tpidr2")
-
-
-def guest_step(twin: Twin, guest: Any, other: model.Guest, rng: Any) -> None:
-    """One instruction; what it moves has the size that is in force, or rarely another."""
-    name, write = rng.choice(BY_MODE_STEPS if twin.by_mode else GUEST_STEPS), rng.random() < 0.6
-    vl = other._current()
-    svl = other._length(SME) if other.vcpu.has(SME) else 16
-    if name in BANKS or name in ("ffr", "zt0"):
-        move(twin, guest, other, rng, name, write, {"z": vl, "v": 16, "za": svl, "zt0": 64}.get(name, vl // 8), svl)
-    elif name in ("smidr", "smpri", "tpidr2"):
-        twin.both((name,), lambda: getattr(guest, name), getattr(other, f"get_{name}"))
-    elif name in ("control", "fpmr"):
-        name = rng.choice(CONTROLS) if name == "control" else name
-        value = rng.randrange(16) | rng.choice((0, 1, 2, 3, 3, 3)) << 30 | rng.choice((0, 0, 0, 1 << 63))
-        if write or name == "cpacr":
-            setter = getattr(other, f"set_{name}")
-            twin.both((name, value), lambda: setattr(guest, name, value), lambda: setter(value))
-        else:
-            twin.both((name,), lambda: getattr(guest, name), getattr(other, f"get_{name}"))
-    elif name in ("smstart", "smstop"):
-        sm, za = rng.choice(((True, True), (True, False), (False, True), (False, False)))
-        twin.both((name, sm, za), lambda: getattr(guest, name)(sm=sm, za=za), lambda: getattr(other, name)(sm, za))
-    elif name in ("vl", "svl"):
-        twin.both((name,), lambda: getattr(guest, name), getattr(other, name))
-    elif other._scalable():
-        twin.both((name, vl), lambda: guest.narrow(vl), lambda: other.narrow(vl))
-
-
-def move(twin: Twin, guest: Any, other: model.Guest, rng: Any, name: str, write: bool, size: int, rows: int) -> None:
-    """A load or a store of one register."""
-    data = some_bytes(rng, size + (rng.random() < 0.03))
-    reader, writer = getattr(other, f"read_{name}"), getattr(other, f"write_{name}")
-    if name in BANKS:
-        n, bank = rng.randrange(BANKS[name] or rows), getattr(guest, name)
-        if write:
-            twin.both((name, n, len(data), data[:16].hex()), lambda: bank.__setitem__(n, data), lambda: writer(n, data))
-        else:
-            twin.both((name, n), lambda: bank[n], lambda: reader(n))
-    elif write:
-        twin.both((name, len(data), data[:16].hex()), lambda: setattr(guest, name, data), lambda: writer(data))
-    else:
-        twin.both((name,), lambda: getattr(guest, name), reader)
-
-
 OPERATIONS = (
     *(init, set_vls, finalize, reg_list, set_short, set_short, get_short, get_short, wrong_id, wrong_id),
-    *([get] * 8 + [set_] * 8 + [set_mode] * 4 + [run] * 10),
+    *([get] * 8 + [set_] * 8 + [set_mode] * 4 + [fail_allocations] + [run] * 10),
 )

@@ -46,6 +46,11 @@ def find(name: str, note: str, **fields: Any) -> int:
     return next(n for n, op in numbered[start:] if op.items() >= fields.items())
 
 
+def parse(path: Path) -> list[Op]:
+    """The lines of a plain recording."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def write(path: Path, objects: Iterable[Op]) -> Path:
     """A plain recording of these lines."""
     path.write_text("".join(json.dumps(line) + "\n" for line in objects))

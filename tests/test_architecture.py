@@ -9,13 +9,14 @@ import kvmsve
 
 PACKAGE = Path(kvmsve.__file__).parent
 ORDER = [
-    "errors", "layout", "regid", "abi", "views", "onereg", "sysreg", "idregs", "reglist", "features", "regfile", "svcr",
-    "ownership", "cpu", "guest", "system", "registers", "vcpu", "migration", "lines", "output", "schema", "compare",
-    "steps", "recording", "replay", "recorded_guest", "recorder", "snapshot", "losses", "rehearsal", "findings",
-    "save_rules", "restore_rules", "lint", "show", "bench", "probes", "diff", "divergence", "device.uapi",
-    "device.memory", "device.file", "device.attributes", "device.gic", "device.memslots", "device.script",
-    "device.kernel", "device.vcpu", "device.vm", "device.system", "device.descriptors", "device.trace", "device",
-    "device.machine", "device.server", "device.shim", "device.program", "device.launch", "commands", "cli",
+    "errors", "mutex", "layout", "regid", "abi", "views", "onereg", "sysreg", "idregs", "reglist", "features",
+    "regfile", "svcr", "ownership", "cpu", "guest", "system", "registers", "vcpu", "migration", "lines", "output",
+    "schema", "compare", "steps", "recording", "replay", "recorded_guest", "recorder", "snapshot", "losses",
+    "rehearsal", "findings", "save_rules", "restore_rules", "lint", "show", "bench", "probes", "diff", "divergence",
+    "device.uapi", "device.memory", "device.file", "device.attributes", "device.gic", "device.memslots",
+    "device.script", "device.kernel", "device.vcpu", "device.vm", "device.system", "device.descriptors",
+    "device.trace", "device", "device.machine", "device.server", "device.shim", "device.program", "device.launch",
+    "commands", "cli",
 ]  # fmt: skip
 EXEMPT = {"__init__", "__main__"}
 

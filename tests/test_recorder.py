@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,17 +9,14 @@ from typing import Any
 
 import model
 import pytest
-from recorded import Op
+import recorded
 
-from kvmsve import Feature, GuestUndefined, Host, KvmError, Vcpu, record
+from kvmsve import RFC_V2_R1, V10, Feature, GuestUndefined, Host, HostOops, KvmError, Vcpu, record
+from kvmsve.compare import Difference
 from kvmsve.recording import Recording
 from kvmsve.replay import Replay
 
 Z1, V3 = model.Z_BASE | 1 << 5, model.CORE_V[3]
-
-
-def lines(path: Path) -> list[Op]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def replay(path: Path) -> None:
@@ -77,10 +73,10 @@ def test_lines_are_what_the_format_says(tmp_path: Path) -> None:
     v7 = bytes(range(16)).hex()
     steps = [
         {"msr": "cpacr", "value": "330000"}, {"msr": "zcr", "value": "1"}, {"write": "v7", "data": v7},
-        {"read": "z7", "vl": 32, "data": v7 + "00" * 16}, {"write": "p0", "vl": 32, "data": "01020304"},
-        {"rdvl": 32}, {"mrs": "fpsr", "value": "1f"},
+        {"undef": "zt0"}, {"read": "z7", "vl": 32, "data": v7 + "00" * 16},
+        {"write": "p0", "vl": 32, "data": "01020304"}, {"rdvl": 32}, {"mrs": "fpsr", "value": "1f"},
     ]  # fmt: skip
-    header, *ops = lines(path)
+    header, *ops = recorded.parse(path)
     assert ops == [
         {"op": "note", "text": "a heading"},
         {"op": "create_vm", "vm": 0, "ret": 0},
@@ -115,7 +111,7 @@ def test_short_buffers(tmp_path: Path) -> None:
         refused(vcpu.get_one_reg_into, model.SVCR, bytearray(5))
         vcpu.get_one_reg_into(model.FPSR, bytearray(9))
     replay(path)
-    set_short, get_short, sysreg, whole = lines(path)[-4:]
+    set_short, get_short, sysreg, whole = recorded.parse(path)[-4:]
     fault = {"vcpu": 0, "ret": -1, "errno": "EFAULT"}
     z1 = {"id": "6080000000150020", **fault}
     assert set_short == {"op": "set_short", "avail": 9, "buf": "22" * 9, "copied": 9, **z1}
@@ -129,7 +125,7 @@ def test_short_buffers(tmp_path: Path) -> None:
 def test_copied_is_said_of_faults_only(tmp_path: Path) -> None:
     with record(tmp_path / "file", Host(sve_vqs={1}, sme_vqs={1})) as host:
         finalized(host).set_one_reg(Z1, b"\x11" * 99)
-    set_short = lines(tmp_path / "file")[-1]
+    set_short = recorded.parse(tmp_path / "file")[-1]
     assert (set_short["op"], set_short["avail"], set_short["ret"]) == ("set_short", 99, 0)
     assert "copied" not in set_short
 
@@ -166,7 +162,7 @@ def test_run_without_a_with_is_recorded_where_it_was(tmp_path: Path) -> None:
         vcpu.get_one_reg(Z1)
         vcpu.run()
     replay(tmp_path / "file")
-    assert [op["op"] for op in lines(tmp_path / "file")[-3:]] == ["run", "get", "run"]
+    assert [op["op"] for op in recorded.parse(tmp_path / "file")[-3:]] == ["run", "get", "run"]
 
 
 def test_guest_that_ends_in_an_exception_is_recorded(tmp_path: Path) -> None:
@@ -176,7 +172,7 @@ def test_guest_that_ends_in_an_exception_is_recorded(tmp_path: Path) -> None:
             guest.smstart(sm=True)
             _ = guest.z[32]
     replay(tmp_path / "file")
-    assert lines(tmp_path / "file")[-1]["guest"] == [{"smstart": "sm"}]
+    assert recorded.parse(tmp_path / "file")[-1]["guest"] == [{"smstart": "sm"}]
 
 
 def test_switch_of_nothing_is_a_use_of_fp(tmp_path: Path) -> None:
@@ -204,6 +200,19 @@ def test_what_another_vcpu_does_during_a_run_comes_after_its_start(tmp_path: Pat
     replay(tmp_path / "file")
 
 
+def test_list_that_counts_more_than_it_writes_replays(tmp_path: Path) -> None:
+    """v10, of a vCPU with SME only in streaming mode (abi-revisions.md 7, 8): Z, P and FFR are counted only."""
+    with record(tmp_path / "file", Host(sme_vqs={1}, fa64=True, abi=V10)) as host:
+        vcpu = host.create_vm().create_vcpu(0)
+        vcpu.init({Feature.SME})
+        vcpu.finalize(Feature.VEC)
+        vcpu.set_one_reg(model.SVCR, b"\1" + bytes(7))
+        ids = vcpu.get_reg_list()
+    replay(tmp_path / "file")
+    op = recorded.parse(tmp_path / "file")[-1]
+    assert (op["unwritten"], op["n_out"]) == (49, len(ids) + 49)
+
+
 def test_big_endian_host_replays(tmp_path: Path) -> None:
     with record(tmp_path / "file", Host(big_endian=True)) as host:
         vcpu = host.create_vm().create_vcpu(0)
@@ -212,6 +221,93 @@ def test_big_endian_host_replays(tmp_path: Path) -> None:
             guest.v[3] = bytes(range(16))
         assert vcpu.get_one_reg(V3) == bytes(range(16))[::-1]
     replay(tmp_path / "file")
+
+
+UNDEFINED = {
+    "vl": [lambda guest: guest.vl, lambda guest: guest.z[0], lambda guest: guest.p[0], lambda guest: guest.narrow(16)],
+    "za": [lambda guest: guest.za[3]],
+    "ffr": [lambda guest: guest.ffr],
+    "zt0": [lambda guest: guest.zt0],
+    "svl": [lambda guest: guest.svl],
+    "svcr": [lambda guest: guest.smstart(), lambda guest: guest.svcr],
+    "zcr": [lambda guest: guest.zcr],
+    "tpidr2": [lambda guest: guest.tpidr2],
+}
+
+
+@pytest.mark.parametrize("what", UNDEFINED)
+def test_undefined_instruction_is_a_step(tmp_path: Path, what: str) -> None:
+    """Of a guest without vectors, and a guest that has them replays to a difference."""
+    for call in UNDEFINED[what]:
+        with record(tmp_path / "file", Host(sve_vqs={1}, sme_vqs={1}, sme2=True)) as host:
+            vcpu = host.create_vm().create_vcpu(0)
+            vcpu.init(set())
+            with vcpu.run() as guest, pytest.raises(GuestUndefined):
+                call(guest)
+        replay(tmp_path / "file")
+        *others, run = recorded.parse(tmp_path / "file")
+        assert run["guest"] == [{"undef": what}]
+        run["guest"].insert(0, {"smstart": "za"})
+        features = {"op": "vcpu_init", "features": [0x110, *[0] * 6]}
+        others[-1].update(features)
+        finalize = {"op": "finalize", "vcpu": 0, "feature": 4, "ret": 0}
+        recorded.write(tmp_path / "file", [*others, finalize, run])
+        if what != "zt0":  # which SMCR_EL1 would have to allow
+            with pytest.raises(Difference, match="expected UNDEFINED, actual an access"):
+                replay(tmp_path / "file")
+
+
+def test_svl_is_a_step(tmp_path: Path) -> None:
+    with record(tmp_path / "file", Host(sve_vqs={1}, sme_vqs={1, 2})) as host, finalized(host).run() as guest:
+        guest.smcr = 1
+        assert guest.svl == 32
+    replay(tmp_path / "file")
+    assert recorded.parse(tmp_path / "file")[-1]["guest"] == [{"msr": "smcr", "value": "1"}, {"rdsvl": 32}]
+
+
+def test_failing_allocations_and_what_the_kernel_holds(tmp_path: Path) -> None:
+    with record(tmp_path / "file", Host(sve_vqs={1}, sme_vqs={2})) as host:
+        vcpu = host.create_vm().create_vcpu(0)
+        vcpu.init({Feature.SVE, Feature.SME})
+        vcpu.fail_allocations()
+        refused(vcpu.finalize, Feature.VEC)
+        vcpu.finalize(Feature.VEC)
+        vcpu.set_one_reg(model.FPSR, b"\x1f\0\0\0")
+        vcpu.look()
+    replay(tmp_path / "file")
+    made = recorded.parse(tmp_path / "file")
+    assert made[4] == {"op": "fail_allocations", "vcpu": 0, "n": 1}
+    assert made[5] == {"op": "finalize", "vcpu": 0, "feature": 4, "ret": -1, "errno": "ENOMEM"}
+    held = made[-1]
+    assert held == {
+        "op": "held", "vcpu": 0, "fp_state": "USER_OWNED", "max_vq": 2, "svcr": 0, "fpmr": 0, "fpsr": 31, "fpcr": 0,
+        "sve_state": "00" * 1092, "sme_state": "00" * 1024, "vregs": "00" * 512,
+    }  # fmt: skip
+    wrong = {"max_vq": 4, "fp_state": "FREE", "sve_state": "00" * 1091 + "01", "vregs": "", "svcr": 1, "fpsr": 0}
+    for what, value in wrong.items():
+        recorded.write(tmp_path / "file", [*made[:-1], held | {what: value}])
+        with pytest.raises(Difference, match=what):
+            replay(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("features", "crash"),
+    [(set(), lambda vcpu: vcpu.run()), ({Feature.SME}, lambda vcpu: vcpu.get_one_reg(model.SMIDR))],
+)
+def test_crash_of_the_host(tmp_path: Path, features: set[Feature], crash: Callable[[Any], Any]) -> None:
+    """rfc-v2.md Q6 and Q27."""
+    with record(tmp_path / "file", Host(sve_vqs={1}, sme_vqs={2}, abi=RFC_V2_R1)) as host:
+        vcpu = host.create_vm().create_vcpu(0)
+        vcpu.init(features)
+        with pytest.raises(HostOops):
+            crash(vcpu)
+    replay(tmp_path / "file")
+    *others, last = recorded.parse(tmp_path / "file")
+    assert (last["ret"], last["crash"]) == (-1, True)
+    changed = {name: value for name, value in last.items() if name != "crash"} | {"errno": "EINVAL"}
+    recorded.write(tmp_path / "file", [*others, changed])
+    with pytest.raises(Difference, match="expected EINVAL, actual a crash of the host"):
+        replay(tmp_path / "file")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,17 @@ def test_operations_and_steps_are_those_of_the_format() -> None:
     """FORMAT.md."""
     assert set(schema.OP_FIELDS) == {
         "case", "note", "check_extension", "create_vm", "create_vcpu", "enable_cap", "close", "vcpu_init", "finalize",
-        "get", "set", "get_short", "set_short", "reg_list", "run",
+        "get", "set", "get_short", "set_short", "reg_list", "run", "fail_allocations", "held",
     }  # fmt: skip
-    assert set(schema.STEP_FIELDS) == {"msr", "mrs", "smstart", "smstop", "rdvl", "write", "read", "narrow", "undef"}
+    assert set(schema.STEP_FIELDS) == {
+        "msr",
+        "mrs",
+        "smstart",
+        "smstop",
+        "rdvl",
+        "rdsvl",
+        "write",
+        "read",
+        "narrow",
+        "undef",
+    }

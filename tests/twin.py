@@ -28,6 +28,14 @@ def outcome(call: Callable[[], Any]) -> Any:
         return "wrong size"
 
 
+def agree(trace: deque[Any], what: tuple[Any, ...], package: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """The outcome of one call, which is the same on both sides."""
+    trace.append(what)
+    actual, expected = outcome(package), outcome(other)
+    assert actual == expected, f"model {expected}, package {actual}, at the end of {list(trace)}"
+    return actual
+
+
 HELD = {
     "fp_state": (lambda vcpu: vcpu.fp_state.name, lambda other: other.fp_state),
     "max_vq": (lambda vcpu: vcpu.max_vq, lambda other: other.max_vq),
@@ -36,9 +44,18 @@ HELD = {
     "sme_state": (lambda vcpu: bytes(vcpu.sme_state), lambda other: other.sme_state),
     "vregs": (lambda vcpu: bytes(vcpu.vregs), lambda other: other.vregs),
     "FPMR": (lambda vcpu: vcpu.sysregs.get(regid.FPMR, 0), lambda other: other.regs.get(regid.FPMR, 0)),
-    "FPSR": (lambda vcpu: int.from_bytes(vcpu.get_one_reg(model.FPSR), "little"), lambda other: other.fpsr),
-    "FPCR": (lambda vcpu: int.from_bytes(vcpu.get_one_reg(model.FPCR), "little"), lambda other: other.fpcr),
+    "FPSR": (lambda vcpu: vcpu.fpsr, lambda other: other.fpsr),
+    "FPCR": (lambda vcpu: vcpu.fpcr, lambda other: other.fpcr),
 }
+
+
+def reordered(host: model.Host, reg_id: int, data: bytes) -> bytes:
+    """Numbers are little-endian in the package, and in the byte order of the host in the model."""
+    vector = reg_id >> 16 & 0xFFF in (0x15, 0x17) or reg_id in model.CORE_V
+    if host.byteorder == "little" or (vector and reg_id not in model.VLS_ID):
+        return data
+    unit = min(model.width(reg_id), 8)
+    return b"".join(data[at : at + unit][::-1] for at in range(0, len(data), unit))
 
 
 class Twin:
@@ -53,19 +70,22 @@ class Twin:
 
     def both(self, what: tuple[Any, ...], package: Callable[[], Any], other: Callable[[], Any]) -> Any:
         """The outcome of one call, which is the same on both sides."""
-        self.trace.append((self.other.index, *what))
-        actual, expected = outcome(package), outcome(other)
-        assert actual == expected, f"model {expected}, package {actual}, at the end of {list(self.trace)}"
+        actual = agree(self.trace, (self.other.index, *what), package, other)
         self.oopsed |= actual == "oops"
         return actual
 
     def compare(self) -> None:
         """All that the kernel holds of the vCPU is the same on both sides."""
         for name, (package, other) in HELD.items():
-            if name in ("FPSR", "FPCR") and self.other.features is None:
-                continue
             actual, expected = package(self.vcpu), other(self.other)
             assert actual == expected, f"{name}: model {expected}, package {actual}, after {list(self.trace)}"
+
+    def count(self) -> int:
+        """How many entries the list has, if there is one."""
+        try:
+            return len(self.other.reg_list()) + self.other.unwritten
+        except model.Refused:
+            return 0
 
     def list(self, n: int | None = None) -> None:
         """The list, and how many entries it counts beyond."""
@@ -93,9 +113,4 @@ class Twin:
         )
 
     def reordered(self, reg_id: int, data: bytes) -> bytes:
-        """Numbers are little-endian in the package, and in the byte order of the host in the model."""
-        vector = reg_id >> 16 & 0xFFF in (0x15, 0x17) or reg_id in model.CORE_V
-        if self.other.host.byteorder == "little" or (vector and reg_id not in model.VLS_ID):
-            return data
-        unit = min(model.width(reg_id), 8)
-        return b"".join(data[at : at + unit][::-1] for at in range(0, len(data), unit))
+        return reordered(self.other.host, reg_id, data)
