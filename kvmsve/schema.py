@@ -41,6 +41,11 @@ def is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 64
 
 
+def is_bit(value: object) -> bool:
+    """not a feature bit, 0 to 31"""
+    return type(value) is int and 0 <= value < 32
+
+
 def is_number(value: object) -> bool:
     """not a hexadecimal number of up to 64 bits"""
     return isinstance(value, str) and 0 < len(value) <= 16 and is_hex_text(value)
@@ -77,7 +82,7 @@ def is_lengths(value: object) -> bool:
 
 def is_bits(value: object) -> bool:
     """not a list of feature bits"""
-    return isinstance(value, list) and all(type(bit) is int and 0 <= bit < 32 for bit in value)
+    return isinstance(value, list) and all(map(is_bit, value))
 
 
 def is_id_regs(value: object) -> bool:
@@ -107,7 +112,7 @@ OPTIONAL_HOST_FIELDS: Fields = {
     "features_valid": is_bits,
     "fpmr": is_flag,
     "big_endian": is_flag,
-    "sme_feature": is_count,
+    "sme_feature": is_bit,
     "sme_cap": is_count,
     "sme_vls": is_reg_id,
     "features_offered": is_bits,
