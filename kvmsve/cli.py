@@ -1,13 +1,15 @@
 """The command line: replay, show, diff, lint, decode, regs, run, convert.
 
-Exit 0 is success, 1 a difference or a finding, 2 a file or usage error.
+Exit 0 is success, 1 a difference or a finding, 2 a file or usage error, 128 + n the end by signal n.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from io import TextIOWrapper
@@ -22,6 +24,7 @@ from .recording import RecordingError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command line."""
+    _end_on_signals()
     options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
@@ -33,14 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         _drop_output()
-        return 2
+        return 128 + signal.SIGPIPE
     except OSError as error:
         _drop_output()
         print(f"kvmsve: standard output: {error.strerror}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("kvmsve: out of memory", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("kvmsve: interrupted", file=sys.stderr)
-        return 130
+        return 128 + signal.SIGINT
     return code
 
 
@@ -96,6 +102,17 @@ def _reg_id(text: str) -> int:
             f"{text!r} is neither a register ID in hexadecimal (64 bits) nor a register's name"
         )
     return value
+
+
+def _end_on_signals() -> None:
+    """A signal that would kill the program ends it with its exit code, and with nothing half-written left behind."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 def _drop_output() -> None:

@@ -37,12 +37,16 @@ from .vcpu import Host
 
 FORMAT = "kvmsve-recording"
 VERSION = 1
+REASON_CHARACTERS = 300
+BYTE_ORDER_MARK = "\ufeff"
 
 
 class RecordingError(Exception):
     """The file is not a recording that can be used: names file, line and reason."""
 
     def __init__(self, path: Path, line: int | None, reason: str) -> None:
+        if len(reason) > REASON_CHARACTERS:
+            reason = f"{reason[:REASON_CHARACTERS]} ..."
         super().__init__(f"{path}: {reason}" if line is None else f"{path}, line {line}: {reason}")
 
 
@@ -124,9 +128,16 @@ class Recording:
 
     def _parse(self, number: int, line: bytes) -> Op:
         try:
-            parsed = json.loads(line)
-        except (ValueError, RecursionError):
-            raise self._error(number, "not JSON: is this a recording?") from None
+            parsed = json.loads(line.decode(), object_pairs_hook=_once_each)
+        except UnicodeDecodeError:
+            raise self._error(number, "not UTF-8: is this a recording?") from None
+        except (json.JSONDecodeError, RecursionError):
+            why = "a byte order mark" if line.startswith(BYTE_ORDER_MARK.encode()) else "not JSON"
+            raise self._error(number, f"{why}: is this a recording?") from None
+        except FieldTwiceError as twice:
+            raise self._error(number, f"{shorten(str(twice))} is there twice") from None
+        except ValueError:
+            raise self._error(number, "a number has more digits than any that a recording needs") from None
         if not isinstance(parsed, dict):
             raise self._error(number, "not a JSON object: is this a recording?")
         return parsed
@@ -136,8 +147,9 @@ class Recording:
             raise self._error(None, "the file is empty")
         if header.get("format") != FORMAT:
             raise self._error(1, f'no recording: "format" is not "{FORMAT}"')
-        if header.get("version") != VERSION:
-            raise self._error(1, f"version {header.get('version')!r}; this program reads {VERSION}")
+        version = header.get("version")
+        if type(version) is not int or version != VERSION:
+            raise self._error(1, f"version {shorten(version)}; this program reads {VERSION}")
         self._check_fields(1, header, {"abi": is_text, "host": is_object})
         self._check_fields(1, header["host"], HOST_FIELDS, OPTIONAL_HOST_FIELDS)
         try:
@@ -198,6 +210,18 @@ class Recording:
 
     def _error(self, line: int | None, reason: str) -> RecordingError:
         return RecordingError(self.path, line, reason)
+
+
+class FieldTwiceError(ValueError):
+    """An object has two fields of one name: which of them counts?"""
+
+
+def _once_each(fields: list[tuple[str, Any]]) -> Op:
+    found = dict(fields)
+    if len(found) != len(fields):
+        names = [name for name, _ in fields]
+        raise FieldTwiceError(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 class Writer:

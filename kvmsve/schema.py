@@ -41,6 +41,11 @@ def is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 64
 
 
+def is_bit(value: object) -> bool:
+    """not a feature bit, 0 to 31"""
+    return type(value) is int and 0 <= value < 32
+
+
 def is_number(value: object) -> bool:
     """not a hexadecimal number of up to 64 bits"""
     return isinstance(value, str) and 0 < len(value) <= 16 and is_hex_text(value)

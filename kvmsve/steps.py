@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 
@@ -13,6 +14,9 @@ from .layout import NUM_PREGS, NUM_ZREGS
 from .schema import Op
 
 CPACR_ZEN_EL1 = 1 << 16
+
+
+REGISTER = re.compile("[zpv][0-9]{1,4}")
 
 
 def take_step(guest: Guest, step: Op) -> None:
@@ -132,7 +136,7 @@ def _registers(guest: Guest, what: str) -> Iterator[tuple[str, int | None, int]]
         yield from (("za", row, guest.svl) for row in range(guest.svl))
     elif what in ("ffr", "zt0"):
         yield what, None, layout.ZT0_BYTES if what == "zt0" else guest.vl // 8
-    elif what[:1] in ("z", "p", "v") and what[1:].isdecimal():
+    elif REGISTER.fullmatch(what):
         bank, number = what[0], int(what[1:])
         yield bank, number, layout.VREG_BYTES if bank == "v" else guest.vl // (8 if bank == "p" else 1)
     else:

@@ -163,6 +163,14 @@ def test_interrupt_is_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch)
     assert run(capsys, "replay") == (130, "", "kvmsve: interrupted\n")
 
 
+def test_too_little_memory_is_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replay(options: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr("kvmsve.commands.replay", replay)
+    assert run(capsys, "replay") == (2, "", "kvmsve: out of memory\n")
+
+
 def test_module_runs_and_its_exit_code_is_the_result(tmp_path: Path) -> None:
     changed = recorded.write(tmp_path / "file", [*SMALL[:15], {**SMALL[15], "n_out": 281}])
     done = launch(f"kvmsve replay '{changed}'; echo $?")

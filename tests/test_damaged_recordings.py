@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import lzma
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 import recorded
+from command_line import Capture, complaint
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from recorded import SMALL, Op
@@ -138,3 +140,54 @@ def test_no_line_leads_to_another_exception(
 )
 def test_field_that_an_operation_does_not_have_does_no_harm(tmp_path: Path, line: int, fields: Op) -> None:
     assert outcome(changed(tmp_path / "file", line, fields)) != ""
+
+
+# Every command that reads one
+
+READERS = [
+    ("replay", "FILE"),
+    ("show", "FILE"),
+    ("show", "FILE", "--at", 3),
+    ("lint", "FILE"),
+    ("lint", "FILE", "--abi", "v12"),
+    ("diff", "v4", "v12", "--recording", "FILE"),
+]
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda words: " ".join(map(str, words)))
+def test_every_command_names_file_line_and_reason(tmp_path: Path, capsys: Capture, reader: tuple[Any, ...]) -> None:
+    path = tmp_path / "file"
+    words = [path if word == "FILE" else word for word in reader]
+    packed = lzma.compress("".join(json.dumps(line) + "\n" for line in SMALL).encode())
+    recorded.write(path, SMALL)
+    whole = path.read_bytes()
+    for content, said in {
+        b"": "file: the file is empty",
+        whole[:-1].replace(b"1,", b"1" * 5000 + b",", 1): "file, line 1: a number has more digits",
+        whole.replace(b'"op"', b'"op": "get", "op"', 1): 'file, line 2: "op" is there twice',
+        whole.replace(b'"case"', b'"\x1b]"', 1): "file, line 2: not JSON",
+        whole.replace(b'"case"', b'"' + b"x" * 100_000 + b'"', 1): "file, line 2: unknown operation 'xxx",
+        whole.replace(b'"sve_vqs"', b'"sme_feature": 999999, "sve_vqs"'): 'file, line 1: "sme_feature" is 999999',
+        b"\xef\xbb\xbf" + whole: "file, line 1: a byte order mark",
+        packed[:20]: "file: the xz data ends too early",
+        packed[:100] + bytes(50) + packed[150:]: "file: damaged xz data",
+    }.items():
+        path.write_bytes(content)
+        said_of_it = complaint(capsys, *words)
+        assert said in said_of_it
+        assert len(said_of_it) < 400 + len(str(path))
+    for other, said in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file")):
+        assert said in complaint(capsys, *[other if word == "FILE" else word for word in reader])
+
+
+def test_names_of_any_length_are_not_repeated_in_full(tmp_path: Path, capsys: Capture) -> None:
+    for step in ({"undef": "x" * 10**5}, {"read": "z" + "1" * 10**5, "data": ""}, {"msr": "y" * 10**5, "value": "0"}):
+        said = complaint(capsys, "replay", changed(tmp_path / "file", 18, {"guest": [step]}))
+        assert ", line 18: guest step 0: no " in said
+        assert len(said) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["z\u0661", "z\u00b2", "z-1", "z 1", "z1 ", "Z1", "z", "zz", "z12345"])
+def test_register_is_named_in_ascii_digits(tmp_path: Path, name: str) -> None:
+    step = {"read": name, "data": "00" * 16}
+    assert "no register is called" in str(outcome(changed(tmp_path / "file", 18, {"guest": [step]})))

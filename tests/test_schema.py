@@ -24,6 +24,7 @@ TABLE: list[tuple[Any, list[Any], list[Any]]] = [
     (schema.is_errno, ["EINVAL", "ENOENT", "E2BIG", "EINTR"], ["", "E", "EOOPS", "INVAL", "errorcode", "22", 22, None]),
     (schema.is_words, [[0] * 7, [(1 << 32) - 1] * 7], [[0] * 6, [0] * 8, [1 << 32, *[0] * 6], [-1] * 7, ["0"] * 7, 7]),
     (schema.is_lengths, [[], [1], [1, 2, 16], [2, 1]], [[0], [17], ["1"], [True], [1.0], 1, None, {"1": 1}]),
+    (schema.is_bit, [0, 31], [-1, 32, 1 << 63, "0", True, 1.0, None, [1]]),
     (schema.is_bits, [[], [0], [31, 4]], [[32], [-1], ["0"], [False], 0, None]),
     (
         schema.is_id_regs,
