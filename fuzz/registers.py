@@ -20,7 +20,7 @@ import numpy as np
 import kvmsve
 from kvmsve import REVISIONS, Feature, Guest, GuestUndefined, Host, HostOops, KvmError, Vcpu, regid
 
-LONGEST = 192
+LONGEST = 80
 WORDS: tuple[bytes, ...] = ()
 counts: Counter[str] = Counter()
 
@@ -217,6 +217,7 @@ def execute(data: bytes) -> None:
         act = pick.PickValueInList(ACTS)
         if act(machines, pair) == "HostOops":
             return
+    for pair in machines.vcpus:
         _compare(pair)
     if machines.vcpus and pick.ConsumeIntInRange(0, 31) == 31:
         _save(machines, machines.vcpus[0])
@@ -482,6 +483,6 @@ def mutate(data: bytes, longest: int, seed: int) -> bytes:
 
 def seeds() -> Iterable[bytes]:
     pick = Random(3)
-    for size in (16, 32, 64, 128, 192):
+    for size in (16, 24, 32, 48, 80):
         for _ in range(24):
             yield pick.randbytes(size)
