@@ -11,6 +11,7 @@ from examples import (
     SME_VLS,
     SVCR,
     SVE,
+    SVE_VLS,
     X0,
     ZFR0,
     ZT0,
@@ -262,8 +263,10 @@ def test_short_buffers_for_a_set_of_lengths():
     vcpu = a_host().create_vm().create_vcpu(0)
     vcpu.init({SVE, SME})
     for length in range(64):
-        with refused("EFAULT"):
-            vcpu.set_one_reg(SME_VLS, bitmap(1)[:length])
+        for reg_id, name in ((SVE_VLS, "SVE_VLS"), (SME_VLS, "SME_VLS")):
+            with refused("EFAULT") as caught:
+                vcpu.set_one_reg(reg_id, bitmap(1)[:length])
+            assert caught.value.strerror.startswith(f"{name}: ")
     check_short_gets(vcpu, SME_VLS, bitmap(1, 2, 4))
     vcpu.set_one_reg(SME_VLS, bitmap(1) + b"\xff")
     assert vcpu.get_one_reg(SME_VLS) == bitmap(1)
@@ -275,6 +278,15 @@ def test_short_buffers_for_an_id_register():
         with refused("EFAULT"):
             vcpu.set_one_reg(ZFR0, bytes(length))
     check_short_gets(vcpu, ZFR0, u64(1), at_once=True)
+
+
+@pytest.mark.parametrize(("reg_id", "name"), [(z(3), "Z3"), (za(3), "ZA.H[3]"), (X0, "X0"), (SVCR, "SVCR")])
+def test_a_fault_names_the_register(reg_id, name):
+    vcpu = make_vcpu({1}, {1})
+    for call in (lambda: vcpu.set_one_reg(reg_id, b""), lambda: vcpu.get_one_reg_into(reg_id, bytearray())):
+        with refused("EFAULT") as caught:
+            call()
+        assert caught.value.strerror.startswith(f"{name}: ")
 
 
 def test_a_get_that_faults_converts_the_state():
@@ -338,3 +350,24 @@ def test_what_is_no_buffer(reg_id):
             vcpu.get_one_reg_into(reg_id, data)
     with pytest.raises(TypeError):
         vcpu.get_one_reg_into(reg_id, bytes(256))
+
+
+def test_what_is_no_register_id():
+    vcpu = make_vcpu({1})
+    for reg_id in (0, (1 << 64) - 1):
+        with refused("EINVAL"):
+            vcpu.get_one_reg(reg_id)
+    for call in (vcpu.get_one_reg, lambda reg_id: vcpu.set_one_reg(reg_id, bytes(8))):
+        for reg_id in (-1, 1 << 64):
+            with pytest.raises(ValueError, match="a register ID is a number from 0 to 18446744073709551615"):
+                call(reg_id)
+        with pytest.raises(TypeError, match="a register ID is a whole number"):
+            call("X0")
+
+
+def test_the_held_system_registers_are_shown_by_id():
+    vcpu = make_vcpu({1}, {1})
+    vcpu.set_one_reg(SVCR, u64(3))
+    assert vcpu.sysregs[SVCR] == 3
+    with pytest.raises(TypeError):
+        vcpu.sysregs[SVCR] = 0

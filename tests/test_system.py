@@ -1,6 +1,7 @@
 """System registers of later revisions: effects of SVCR, registers of EL2, SMIDR_EL1, and what another vCPU changes."""
 
 import pytest
+from examples import is_one_line
 
 from kvmsve import Feature, Host, KvmError, regid
 from kvmsve.abi import REVISIONS
@@ -20,6 +21,7 @@ def get(vcpu, reg_id: int) -> int:
 def refused(vcpu, reg_id: int, value: int) -> str:
     with pytest.raises(KvmError) as caught:
         vcpu.set_one_reg(reg_id, word(value))
+    assert is_one_line(caught.value.strerror)
     return caught.value.symbol
 
 
@@ -119,11 +121,27 @@ def test_what_another_vcpu_hides_is_gone_at_once():
     assert regid.FFR_ID in vcpu.get_reg_list()
 
 
-def test_a_get_of_za_writes_it_until_v9():
+@pytest.mark.parametrize("row", [0, 1, 15])
+def test_a_get_of_za_writes_it_until_v9(row):
     _, vcpu, _ = make(REVISIONS["v9"])
     vcpu.set_one_reg(regid.SVCR, word(2))
-    vcpu.set_one_reg(regid.za_row_id(1), b"\3" * 256)
+    vcpu.set_one_reg(regid.za_row_id(row), b"\3" * 256)
     buffer = bytearray(b"\xa5" * 256)
-    vcpu.get_one_reg_into(regid.za_row_id(1), buffer)
+    vcpu.get_one_reg_into(regid.za_row_id(row), buffer)
     assert buffer == b"\xa5" * 256
-    assert bytes(vcpu.sme_state[16:32]) == b"\xa5" * 16
+    assert bytes(vcpu.sme_state[16 * row : 16 * row + 16]) == b"\xa5" * 16
+    assert vcpu.get_one_reg(regid.za_row_id(row)) == bytes(256)
+    assert not any(vcpu.sme_state)
+
+
+@pytest.mark.parametrize(("revision", "answer"), [("v4", "EINVAL"), ("v10", "EBUSY"), ("v12", "EBUSY")])
+def test_za_can_be_reached_while_svcr_za_is_1(revision, answer):
+    """abi-revisions.md 5.2."""
+    _, vcpu, _ = make(REVISIONS[revision])
+    for svcr in range(4):
+        vcpu.set_one_reg(regid.SVCR, word(svcr))
+        if svcr & 2:
+            vcpu.set_one_reg(regid.za_row_id(1), bytes(256))
+            continue
+        with pytest.raises(KvmError, match=answer):
+            vcpu.set_one_reg(regid.za_row_id(1), bytes(256))

@@ -191,6 +191,20 @@ def test_one_ioctl_at_a_time():
     assert vcpu.get_one_reg(z(0)) == other.get_one_reg(z(0)) == pattern(64) + bytes(192)
 
 
+def test_a_run_ends_with_the_next_ioctl():
+    vcpu = make_vcpu({1})
+    run = vcpu.run()
+    vcpu.set_one_reg(z(0), pattern(16))
+    with pytest.raises(RuntimeError, match="has ended"), run:
+        pass
+    run = vcpu.run()
+    with run, pytest.raises(RuntimeError, match="has ended"), run:
+        pass
+    with pytest.raises(RuntimeError, match="has ended"), run:
+        pass
+    assert vcpu.get_one_reg(z(0)) == pattern(16) + bytes(240)
+
+
 def test_views_cannot_be_written():
     vcpu = make_vcpu({1}, {1})
     for view in (vcpu.sve_state, vcpu.sme_state, vcpu.vregs):

@@ -1,5 +1,7 @@
 """From CREATE to FINALIZE: the rules of rfc-v2.md sections 2.1 to 2.4 as examples."""
 
+from dataclasses import replace
+
 import pytest
 from examples import (
     PSCI,
@@ -252,6 +254,16 @@ def test_lengths_of_a_feature_that_the_vcpu_lacks():
         vcpu.get_one_reg(SME_VLS)
     with refused("ENOENT"):  # before EPERM and EFAULT
         vcpu.set_one_reg(SME_VLS, b"")
+
+
+def test_a_refused_set_of_lengths_names_the_register_of_the_revision():
+    moved = SME_VLS - 2
+    vcpu = a_host(replace(RFC_V2, sme_vls=moved)).create_vm().create_vcpu(0)
+    vcpu.init({SVE, SME})
+    for reg_id, name in ((SVE_VLS, "SVE_VLS"), (moved, "SME_VLS")):
+        with refused("EINVAL") as caught:
+            vcpu.set_one_reg(reg_id, bitmap(3))
+        assert caught.value.strerror.startswith(f"{name}: ")
 
 
 # 2.4 FINALIZE
