@@ -103,6 +103,14 @@ def test_length_of_the_list(sve_vqs, sme_vqs, count):
         assert caught.value.n == count
 
 
+def test_room_that_no_number_can_give():
+    vcpu = make_vcpu({1})
+    assert len(vcpu.get_reg_list((1 << 64) - 1)) == 278
+    for room in (-1, 1 << 64):
+        with pytest.raises(ValueError, match="n is a number from 0"):
+            vcpu.get_reg_list(room)
+
+
 def test_the_list_is_refused_in_order():
     vcpu = a_host().create_vm().create_vcpu(0)
     with refused("ENOEXEC"):

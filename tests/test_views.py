@@ -13,8 +13,9 @@ AS_POSTED = BY_MODE[: BY_MODE.index("v10")]  # Z and P need SVE; FFR does not as
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize("svcr", range(4))
 def test_sve_alone_is_the_same_everywhere(revision, svcr):
-    seen = view(REVISIONS[revision], VectorLengths(2, 0), svcr & 2, has_fa64=False)
-    assert (seen.vq, seen.has_zp, seen.has_ffr, seen.has_v) == (2, True, True, False)
+    for vq in (1, 2, 16):
+        seen = view(REVISIONS[revision], VectorLengths(vq, 0), svcr & 2, has_fa64=False)
+        assert (seen.vq, seen.has_zp, seen.has_ffr, seen.has_v) == (vq, True, True, False)
 
 
 @pytest.mark.parametrize("revision", BY_MODE)
