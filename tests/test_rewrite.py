@@ -2,6 +2,7 @@
 
 import re
 from itertools import product
+from math import prod
 
 import model
 import numpy as np
@@ -165,9 +166,40 @@ def test_out_over_the_states(start, refused):
         assert np.array_equal(rewrite(states, 2, 1, out=out), wanted)
 
 
+@pytest.mark.parametrize(
+    ("shape", "strides", "overlaps"),
+    [
+        ((2,), (546,), False),
+        ((2,), (545,), True),
+        ((3,), (0,), True),
+        ((1,), (0,), False),
+        ((2, 3), (3 * 546, 546), False),
+        ((2, 3), (3 * 546 - 1, 546), True),
+        ((3, 2), (546, 3 * 546), False),  # the second axis steps over the first
+        ((3, 2), (546, 3 * 546 - 1), True),
+        ((2, 2, 2), (2000, 1000, 5000), False),
+        ((2, 2, 2), (2000, 1000, 3545), True),
+        ((1, 2), (0, 546), False),
+    ],
+)
+def test_states_of_out_lie_apart(shape, strides, overlaps):
+    states = states_of(1, prod(shape)).reshape(*shape, 546)
+    memory = np.zeros(10_000, np.uint8)
+    out = np.lib.stride_tricks.as_strided(memory, (*shape, 546), (*strides, 1))
+    if overlaps:
+        with pytest.raises(ValueError, match="the states of out must not overlap one another"):
+            rewrite(states, 1, 1, out=out)
+        assert not memory.any()
+    else:
+        rewrite(states, 1, 1, out=out)
+        assert np.array_equal(out, states)
+
+
 def test_lengths_are_checked_first_then_type_shape_adjacency_overlap():
     with pytest.raises(ValueError, match="dst_vq"):
-        rewrite(None, 0, 1, threads=0)
+        rewrite(None, 0, 0, threads=0)
+    with pytest.raises(ValueError, match="src_vq"):
+        rewrite(None, 1, 17, threads=0)
     with pytest.raises(ValueError, match="threads"):
         rewrite(None, 1, 1, threads=0)
     with pytest.raises(TypeError, match="states"):

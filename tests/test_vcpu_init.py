@@ -34,6 +34,7 @@ from kvmsve import (
     FpState,
     Host,
 )
+from kvmsve.features import feature_words
 
 VCPU_SVE, VCPU_SME, HAS_EL2 = 1 << 4, 1 << 8, 1 << 7
 
@@ -222,6 +223,12 @@ def test_three_ways_to_write_features():
         assert vcpu.lengths == (2, 4)
     vcpu.init(words(0x111))
     assert (Feature.SVE.bit(RFC_V2), Feature.SME.bit(RFC_V2)) == (4, 8)
+
+
+def test_the_words_of_a_feature():
+    """struct kvm_vcpu_init: bit n is bit n % 32 of word n // 32."""
+    for number in range(7 * 32):
+        assert sum(word << 32 * at for at, word in enumerate(feature_words({number}, RFC_V2))) == 1 << number
 
 
 def test_features_that_are_none():

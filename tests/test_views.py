@@ -49,7 +49,10 @@ def listed(revision: str, features: set[Feature], svcr: int, fa64: bool = False)
     vcpu.init(features)
     vcpu.finalize(Feature.VEC)
     vcpu.set_one_reg(regid.SVCR, svcr.to_bytes(8, "little"))
-    kinds = [regid.coproc(reg_id) for reg_id in vcpu.get_reg_list()]
+    ids = vcpu.get_reg_list()
+    if revision in ("v11", "v12"):
+        assert vcpu.get_reg_list(len(ids)) == ids
+    kinds = [regid.coproc(reg_id) for reg_id in ids]
     return kinds.count(regid.CORE), kinds.count(regid.SVE), kinds.count(regid.SME)
 
 
