@@ -10,7 +10,7 @@ import pytest
 from examples import is_one_line
 
 from kvmsve import MAINLINE_6_1, RFC_V2, RFC_V2_POSTED, RFC_V2_R1, RFC_V2_R123, Feature, Host, KvmError, onereg
-from kvmsve.abi import REVISIONS
+from kvmsve.abi import REVISIONS, V12
 from kvmsve.onereg import Region, Store
 from kvmsve.views import VectorLengths, view
 
@@ -219,23 +219,28 @@ def test_rows_of_za_in_later_revisions(revision, sme_vq):
 
 
 @pytest.mark.parametrize(
-    ("revision", "answers"),
+    ("revision", "without_za", "not_finalized", "row_bytes"),
     [
-        ("rfc-v2", ("EPERM", Region, "EPERM", Region)),
-        ("v3", ("EPERM", "EINVAL", "EPERM", Region)),
-        ("v9", ("EPERM", "EINVAL", "EPERM", Region)),
-        ("v10", ("EBUSY", "EBUSY", "EPERM", Region)),
-        ("v12", ("EBUSY", "EBUSY", "EPERM", Region)),
+        ("rfc-v2", ["EPERM", None], "EPERM", 64),
+        ("v3", ["EPERM", "EINVAL"], "EPERM", 48),
+        ("v9", ["EPERM", "EINVAL"], "EPERM", 48),
+        ("v10", ["EBUSY", "EBUSY"], "EPERM", 64),
+        ("v12", ["EBUSY", "EBUSY"], "EPERM", 64),
     ],
 )
-def test_za_asks_for_svcr_za(revision, answers):
-    """With SVCR.ZA off, not finalized and finalized; then with it on. Where an ID reaches ZT0 it is like a row."""
+def test_za_asks_for_svcr_za(revision, without_za, not_finalized, row_bytes):
+    """m = 4, with SVCR.ZA off and on, not finalized and finalized. Where an ID reaches ZT0 it is like a row."""
     abi = REVISIONS[revision]
-    for reg_id in (ZA0, ZT0) if abi.zt0 else (ZA0,):
-        for (za_is_on, finalized), answer in zip(product((False, True), repeat=2), answers, strict=True):
+    regions = {ZA0: Region(Store.SME_STATE, 0, row_bytes, 256 - row_bytes)}
+    if abi.zt0:
+        regions[ZT0] = Region(Store.SME_STATE, 4096, 64, 0)
+    for reg_id, region in regions.items():
+        for (za_is_on, finalized), answer in zip(
+            product((False, True), repeat=2), [*without_za, not_finalized, None], strict=True
+        ):
             state = {"has_sme2": True, "za_is_on": za_is_on, "finalized": finalized}
             ended = outcome(lambda reg_id, state=state: onereg.sme_reg_to_region(reg_id, abi, BOTH, **state), reg_id)
-            assert (Region if isinstance(ended, Region) else ended) == answer
+            assert ended == (answer or region)
 
 
 # Core registers
@@ -310,6 +315,7 @@ def test_order_of_checks_for_core_registers(reg_id, expected):
         (lambda: sve_rule(Z0 | 5 << 5 | 1, RFC_V2, BOTH, True), "Z5 slice 1"),
         (lambda: sve_rule(P0 | 3 << 5, RFC_V2, PLAIN, True), "P3"),
         (lambda: sve_rule(FFR, RFC_V2, BOTH, False), "FFR"),
+        (lambda: onereg.sve_reg_to_region(FFR, view(V12, BOTH, svcr=1, has_fa64=False), True), "FFR"),
         (lambda: sme_rule(ZA0 | 7 << 5, RFC_V2, PLAIN, True, True), "ZA.H[7]"),
         (lambda: sme_rule(ZT0, RFC_V2, BOTH, False, True), "ZT0"),
         (lambda: core_rule(0x6040_0000_0010_0058, BOTH), "V1"),
