@@ -65,6 +65,12 @@ def test_what_is_no_length_and_no_revision():
         Host(abi="v12")
 
 
+def test_a_host_has_what_it_is_said_to_have():
+    host = Host(sve_vqs={1}, sme_vqs={1}, abi=V10)
+    assert (host.sme2, host.fa64, host.fpmr, host.big_endian) == (False, False, False, False)
+    assert (host.cpu.sme2, host.cpu.fa64, host.cpu.fpmr) == (False, False, False)
+
+
 def test_capabilities():
     caps = (70, 170, 231, 1)
     assert [a_host().check_extension(cap) for cap in caps] == [1, 1, 1, 0]

@@ -56,6 +56,19 @@ def listed(revision: str, features: set[Feature], svcr: int, fa64: bool = False)
     return kinds.count(regid.CORE), kinds.count(regid.SVE), kinds.count(regid.SME)
 
 
+@pytest.mark.parametrize("revision", ["v11", "v12"])
+def test_the_list_of_one_vcpu_follows_svcr(revision):
+    """64 rows of ZA while SVCR.ZA is 1; FFR not in streaming mode without FA64 (abi-revisions.md 5.2)."""
+    vcpu = Host(sve_vqs={1, 2}, sme_vqs={4}, abi=REVISIONS[revision]).create_vm().create_vcpu(0)
+    vcpu.init(BOTH)
+    vcpu.finalize(Feature.VEC)
+    for svcr in (0, 3, 1, 2, 0):
+        vcpu.set_one_reg(regid.SVCR, svcr.to_bytes(8, "little"))
+        ids = vcpu.get_reg_list()
+        assert sum(map(regid.is_za_row, ids)) == (64 if svcr & 2 else 0)
+        assert (regid.FFR_ID in ids) == (not svcr & 1)
+
+
 BOTH, ALONE = {Feature.SVE, Feature.SME}, {Feature.SME}
 
 
