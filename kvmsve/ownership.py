@@ -90,4 +90,4 @@ class Ownership:
         return user_format_needed(self._rule, self._host_has_sme, self.lengths)
 
     def _guest_vq(self) -> int:
-        return guest_vq(self.lengths, self._regs.sysregs.get(regid.SVCR, 0))
+        return guest_vq(self.lengths, self._regs.sysregs[regid.SVCR])

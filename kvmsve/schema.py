@@ -80,11 +80,6 @@ def is_lengths(value: object) -> bool:
     return isinstance(value, list) and all(type(vq) is int and 1 <= vq <= VQ_MAX for vq in value)
 
 
-def is_bit(value: object) -> bool:
-    """not a feature bit"""
-    return type(value) is int and 0 <= value < 32
-
-
 def is_bits(value: object) -> bool:
     """not a list of feature bits"""
     return isinstance(value, list) and all(map(is_bit, value))

@@ -54,9 +54,7 @@ class Host:
         if self.sve_vqs and 1 not in self.sve_vqs:
             raise ValueError("a CPU with SVE has the length vq 1")
         self.sme2, self.fa64, self.fpmr, self.big_endian = sme2, fa64, fpmr, big_endian
-        self.cpu = CpuFeatures(
-            self.sve_vqs, self.sme_vqs if abi.has_sme else frozenset(), sme2, fa64, fpmr and abi.has_fpmr
-        )
+        self.cpu = CpuFeatures(self.sve_vqs, self.sme_vqs, sme2, fa64, fpmr and abi.has_fpmr)
         known_id_regs = checked_values(id_regs or {})
         self.id_regs = host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64, self.cpu.fpmr) | known_id_regs
         offered = self._default_features() if features_offered is None else features_offered
@@ -197,8 +195,7 @@ class Vcpu(Registers):
             raise KvmError(errno.EPERM, "the vCPU's vectors are finalized already")
         if not self.lengths.sve_vq and not self.abi.sme_without_sve:
             raise KvmError(errno.EIO, f"{self.abi.name} checks the SVE length of a vCPU that has none")
-        allocations = 2 if self.lengths.sme_vq else 1
-        if any(self._regs.allocation_fails() for _ in range(allocations)):
+        if self._regs.allocation_fails():
             raise KvmError(errno.ENOMEM, "the kernel has no memory for the vectors")
         self._regs.allocate(self.max_vq, self._sme_state_bytes())
         self._finalized = True

@@ -79,7 +79,13 @@ def enter_and_leave(vcpu: Vcpu) -> None:
 
 @contextmanager
 def refused(name: str) -> Iterator[pytest.ExceptionInfo[KvmError]]:
-    """The ioctl inside fails with this errno."""
+    """The ioctl inside fails with this errno, and says why."""
     with pytest.raises(KvmError) as caught:
         yield caught
     assert errno.errorcode[caught.value.errno] == name
+    assert is_one_line(caught.value.strerror)
+
+
+def is_one_line(reason: object) -> bool:
+    """Something to read, with every name in it filled in."""
+    return isinstance(reason, str) and reason.isprintable() and "None" not in reason

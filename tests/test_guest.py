@@ -1,5 +1,6 @@
 """What a running guest does: modes, lengths in force, and which registers there are (rfc-v2.md section 7)."""
 
+import re
 from itertools import product
 
 import pytest
@@ -115,6 +116,12 @@ def test_control_registers_keep_what_is_written():
         assert (guest.fpsr, guest.fpcr, guest.svcr) == (0xFFFFFFFF, 0xFFFFFFFF, 3)
 
 
+def test_registers_that_read_as_zero():
+    """RFC v2: SMIDR_EL1 is zero to a guest, SMPRI_EL1 RES0."""
+    with all_sme().run() as guest:
+        assert (guest.smidr, guest.smpri) == (0, 0)
+
+
 def test_tpidr2():
     vcpu = all_sme()
     with vcpu.run() as guest:
@@ -176,6 +183,19 @@ def test_narrow():
         assert (guest.p[15], guest.ffr) == (pattern(2) + bytes(2), pattern(2, 1) + bytes(2))
 
 
+def test_narrow_to_any_length():
+    with all_sme().run() as guest:
+        guest.smstart(sm=True)
+        guest.z[3], guest.p[3] = pattern(64), pattern(8)
+        for vl in (256, 64, 48):
+            guest.narrow(vl)
+            assert guest.z[3] == pattern(64)[:vl].ljust(64, b"\0")
+            assert guest.p[3] == pattern(8)[: vl // 8].ljust(8, b"\0")
+        for vl in (0, 8, 17, 272):
+            with pytest.raises(ValueError, match=f"a length is 16 to 256 bytes, in steps of 16, not {vl}"):
+                guest.narrow(vl)
+
+
 def test_a_write_of_v_clears_the_rest_of_z():
     """Beyond the length in force too."""
     with all_sme().run() as guest:
@@ -204,9 +224,9 @@ def test_ffr_in_streaming_mode(host, smcr):
             guest.ffr = pattern(2)
             assert guest.ffr == pattern(2)
             return
-        with pytest.raises(GuestUndefined):
+        with pytest.raises(GuestUndefined, match="FFR is"):
             _ = guest.ffr
-        with pytest.raises(GuestUndefined):
+        with pytest.raises(GuestUndefined, match="FFR is"):
             guest.ffr = pattern(2)
 
 
@@ -222,24 +242,41 @@ def test_zt0_and_za(sme2, svcr, smcr):
                     register()
 
 
-UNDEFINED = {  # what a guest with neither, with SVE alone, with SME alone has not got
-    (): ("z", "p", "za", "ffr", "zt0", "svcr", "zcr", "smcr", "vl", "svl", "tpidr2", "smstart"),
-    ("sve",): ("za", "zt0", "svcr", "smcr", "svl", "tpidr2", "smstart"),
-    ("sme",): ("z", "p", "za", "ffr", "zt0", "zcr", "vl"),
-    ("sve", "sme"): ("za", "zt0"),
+WITHOUT_SME = {"ZA", "ZT0", "SVCR", "SMCR_EL1", "RDSVL", "TPIDR2_EL0", "SMSTART", "SMPRI_EL1", "SMIDR_EL1"}
+WITHOUT_VECTORS = {"Z", "P", "FFR", "RDVL", "narrow"}
+UNDEFINED = {  # what a guest in no mode with neither, with SVE alone, with SME alone and with both has not got
+    (): {"FPMR", "ZCR_EL1"} | WITHOUT_VECTORS | WITHOUT_SME,
+    ("sve",): {"FPMR"} | WITHOUT_SME,
+    ("sme",): {"FPMR", "ZCR_EL1", "ZA", "ZT0"} | WITHOUT_VECTORS,
+    ("sve", "sme"): {"FPMR", "ZA", "ZT0"},
 }
+NAMES = {
+    "ZCR_EL1": "zcr", "SMCR_EL1": "smcr", "RDVL": "vl", "RDSVL": "svl", "TPIDR2_EL0": "tpidr2", "SMPRI_EL1": "smpri",
+    "SMIDR_EL1": "smidr",
+}  # fmt: skip
+
+
+def attribute(register):
+    return NAMES.get(register, register.lower())
+
+
 READS = {
-    **{name: lambda guest, name=name: getattr(guest, name)[0] for name in ("z", "p", "v", "za")},
-    **{name: lambda guest, name=name: getattr(guest, name) for name in ("ffr", "zt0", "svcr", "zcr", "smcr", "fpsr")},
-    **{name: lambda guest, name=name: getattr(guest, name) for name in ("fpcr", "vl", "svl", "tpidr2")},
-    "smstart": lambda guest: guest.smstart(sm=True),
+    **{name: lambda guest, name=name: getattr(guest, attribute(name))[0] for name in ("Z", "P", "V", "ZA")},
+    **{name: lambda guest, name=name: getattr(guest, attribute(name)) for name in ("FFR", "ZT0", "SVCR", "FPSR")},
+    **{name: lambda guest, name=name: getattr(guest, attribute(name)) for name in ("FPCR", "FPMR", *NAMES)},
+    "SMSTART": lambda guest: guest.smstart(sm=True),
+    "narrow": lambda guest: guest.narrow(16),
 }
 WRITES = {
-    **{name: lambda guest, name=name: getattr(guest, name).__setitem__(0, bytes(16)) for name in ("z", "v", "za")},
-    **{name: lambda guest, name=name: setattr(guest, name, 0) for name in ("svcr", "zcr", "smcr", "fpsr", "fpcr")},
-    "p": lambda guest: guest.p.__setitem__(0, bytes(2)),
-    "ffr": lambda guest: setattr(guest, "ffr", bytes(2)),
-    "zt0": lambda guest: setattr(guest, "zt0", bytes(64)),
+    **{
+        name: lambda guest, name=name: getattr(guest, name.lower()).__setitem__(0, bytes(16))
+        for name in ["Z", "V", "ZA"]
+    },
+    **{name: lambda guest, name=name: setattr(guest, attribute(name), 0) for name in ("SVCR", "FPSR", "FPCR", "FPMR")},
+    **{name: lambda guest, name=name: setattr(guest, attribute(name), 0) for name in ("ZCR_EL1", "SMCR_EL1")},
+    "P": lambda guest: guest.p.__setitem__(0, bytes(2)),
+    "FFR": lambda guest: setattr(guest, "ffr", bytes(2)),
+    "ZT0": lambda guest: setattr(guest, "zt0", bytes(64)),
 }
 STEPS = [*(("read", *step) for step in READS.items()), *(("write", *step) for step in WRITES.items())]
 
@@ -251,7 +288,8 @@ def test_the_first_step_of_a_guest(how, name, step, features, undefined):
     vcpu = make_vcpu({1} if "sve" in features else (), {1} if "sme" in features else (), sme2=True, fa64=True)
     with vcpu.run() as guest:
         if name in undefined:
-            with pytest.raises(GuestUndefined):
+            what = {"SMSTART": "SVCR"}.get(name, name)
+            with pytest.raises(GuestUndefined, match=f"^{what} is UNDEFINED"):
                 step(guest)
             assert vcpu.fp_state is FpState.HOST_OWNED
         else:
@@ -274,14 +312,19 @@ def test_cpacr_is_no_use_of_fp():
 def test_data_of_another_length():
     with all_sme().run() as guest:
         guest.smstart(za=True)
-        for bank, size in ((guest.z, 32), (guest.p, 4), (guest.v, 16), (guest.za, 64)):
+        for name, bank, size in (
+            ("Z1", guest.z, 32),
+            ("P1", guest.p, 4),
+            ("V1", guest.v, 16),
+            ("ZA.H[1]", guest.za, 64),
+        ):
             for length in (0, size - 1, size + 1):
-                with pytest.raises(ValueError, match=f"{size} bytes"):
-                    bank[0] = bytes(length)
-            bank[0] = bytearray(size)
-        for name, size in (("ffr", 4), ("zt0", 64)):
-            with pytest.raises(ValueError, match=f"{size} bytes"):
-                setattr(guest, name, bytes(size - 1))
+                with pytest.raises(ValueError, match=f"^{re.escape(name)} has {size} bytes"):
+                    bank[1] = bytes(length)
+            bank[1] = bytearray(size)
+        for name, size in (("FFR", 4), ("ZT0", 64)):
+            with pytest.raises(ValueError, match=f"^{name} has {size} bytes"):
+                setattr(guest, name.lower(), bytes(size - 1))
         with pytest.raises(TypeError):
             guest.z[0] = "0" * 32
 
@@ -290,12 +333,12 @@ def test_numbers_that_no_instruction_can_name():
     vcpu = all_sme()
     vcpu.set_one_reg(SVCR, u64(2))
     with vcpu.run() as guest:
-        for bank, count in ((guest.z, 32), (guest.p, 16), (guest.v, 32), (guest.za, 64)):
+        for name, bank, count in (("Z", guest.z, 32), ("P", guest.p, 16), ("V", guest.v, 32), ("ZA.H", guest.za, 64)):
             assert bank[count - 1] == bytes(len(bank[0]))
             for n in (-1, count):
-                with pytest.raises(IndexError):
+                with pytest.raises(IndexError, match=f"there is no {name}{n}: they go from 0 to {count - 1}"):
                     _ = bank[n]
-                with pytest.raises(IndexError):
+                with pytest.raises(IndexError, match=f"there is no {name}{n}: they go from 0 to {count - 1}"):
                     bank[n] = bytes(64)
         guest.smcr = 0
         with pytest.raises(IndexError):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import model
 import pytest
+from examples import is_one_line
 
 from kvmsve import MAINLINE_6_1, RFC_V2, RFC_V2_POSTED, RFC_V2_R1, RFC_V2_R123, Feature, Host, KvmError, onereg
+from kvmsve.abi import REVISIONS, V12
 from kvmsve.onereg import Region, Store
 from kvmsve.views import VectorLengths, view
 
@@ -32,11 +34,11 @@ def core_rule(reg_id, lengths):
 
 
 def outcome(rule, *args):
-    """What the rule returns, or the name of its errno."""
+    """What the rule returns, or the name of its errno; a refusal says why."""
     try:
         return rule(*args)
     except KvmError as refusal:
-        return errorcode[refusal.errno]
+        return errorcode[refusal.errno] if is_one_line(refusal.strerror) else "no reason"
 
 
 def differences(rule, args, ids, expected, otherwise=None):
@@ -189,6 +191,58 @@ def test_order_of_checks_for_za_and_zt0(reg_id, abi, lengths, sme2, finalized, e
     assert outcome(sme_rule, reg_id, abi, lengths, sme2, finalized) == expected
 
 
+# v3 on; abi-revisions.md 5.2
+
+
+def rows_as_in(revision: str, sme_vq: int) -> list[tuple[int, int]]:
+    """Offset and size of each row of ZA that an ID reaches."""
+    if revision in ("v3", "v9"):  # one quadword too short, and row numbers modulo 32
+        size = 16 * (sme_vq - 1)
+        return [(size * (row % 32), size) for row in range(size)]
+    modulus = 32 if revision == "v10" else 256
+    return [(16 * sme_vq * (row % modulus), 16 * sme_vq) for row in range(16 * sme_vq)]
+
+
+@pytest.mark.parametrize("revision", ["v3", "v9", "v10", "v11", "v12"])
+@pytest.mark.parametrize("sme_vq", [2, 4, 16])
+def test_rows_of_za_in_later_revisions(revision, sme_vq):
+    rows = rows_as_in(revision, sme_vq)
+    inside = {ZA0 | row << 5 | i: "ENOENT" for row in range(len(rows)) for i in range(32)}
+    inside |= {ZA0 | n << 5: Region(Store.SME_STATE, at, size, 256 - size) for n, (at, size) in enumerate(rows)}
+    state = {"has_sme2": False, "za_is_on": True, "finalized": True}
+
+    def rule(reg_id):
+        return onereg.sme_reg_to_region(reg_id, REVISIONS[revision], VectorLengths(1, sme_vq), **state)
+
+    edges = (*inside, ZA0 - 1, ZA0 | len(rows) << 5)
+    assert differences(rule, (), edges, inside, "EINVAL") == []
+
+
+@pytest.mark.parametrize(
+    ("revision", "without_za", "not_finalized", "row_bytes"),
+    [
+        ("rfc-v2", ["EPERM", None], "EPERM", 64),
+        ("v3", ["EPERM", "EINVAL"], "EPERM", 48),
+        ("v9", ["EPERM", "EINVAL"], "EPERM", 48),
+        ("v10", ["EBUSY", "EBUSY"], "EPERM", 64),
+        ("v12", ["EBUSY", "EBUSY"], "EPERM", 64),
+    ],
+)
+def test_za_asks_for_svcr_za(revision, without_za, not_finalized, row_bytes):
+    """m = 4, with SVCR.ZA off and on, not finalized and finalized. Where an ID reaches ZT0 it is like a row."""
+    abi = REVISIONS[revision]
+    regions = {ZA0: Region(Store.SME_STATE, 0, row_bytes, 256 - row_bytes)}
+    if abi.zt0:
+        regions[ZT0] = Region(Store.SME_STATE, 4096, 64, 0)
+    for reg_id, region in regions.items():
+        for (za_is_on, finalized), answer in zip(
+            product((False, True), repeat=2), [*without_za, not_finalized, None], strict=True
+        ):
+            state = {"has_sme2": True, "za_is_on": za_is_on, "finalized": finalized}
+            ended = outcome(lambda reg_id, state=state: onereg.sme_reg_to_region(reg_id, abi, BOTH, **state), reg_id)
+            assert ended == (answer or region)
+
+
 # Core registers
 
 
@@ -253,6 +307,25 @@ def test_order_of_checks_for_core_registers(reg_id, expected):
 
 
 # The rest
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: sve_rule(Z0 | 5 << 5 | 1, RFC_V2, BOTH, True), "Z5 slice 1"),
+        (lambda: sve_rule(P0 | 3 << 5, RFC_V2, PLAIN, True), "P3"),
+        (lambda: sve_rule(FFR, RFC_V2, BOTH, False), "FFR"),
+        (lambda: onereg.sve_reg_to_region(FFR, view(V12, BOTH, svcr=1, has_fa64=False), True), "FFR"),
+        (lambda: sme_rule(ZA0 | 7 << 5, RFC_V2, PLAIN, True, True), "ZA.H[7]"),
+        (lambda: sme_rule(ZT0, RFC_V2, BOTH, False, True), "ZT0"),
+        (lambda: core_rule(0x6040_0000_0010_0058, BOTH), "V1"),
+        (lambda: onereg.fault(Z0, 32, 31), "Z0"),
+    ],
+)
+def test_a_refusal_names_the_register(call, name):
+    with pytest.raises(KvmError) as caught:
+        call()
+    assert caught.value.strerror.startswith(f"{name}: ")
 
 
 def test_an_id_of_another_architecture():

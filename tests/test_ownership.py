@@ -136,7 +136,9 @@ def test_rows_h_and_i_sme_without_sve(m, swap, order):
 
 def test_row_j_a_plain_vcpu_on_a_host_with_both():
     def plain(rule):
-        owner = Ownership(RegFile(), rule, host_has_sve=True, host_has_sme=True)
+        regs = RegFile()
+        regs.sysregs[SVCR] = 0
+        owner = Ownership(regs, rule, host_has_sve=True, host_has_sme=True)
         assert owner.state is USER
         return owner
 

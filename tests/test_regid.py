@@ -102,10 +102,14 @@ def test_names_of_what_is_not_listed():
     assert regid.name(0x6080_0000_0017_01E0) == "ZA.H[15]"
     assert regid.name(0x6080_0000_0017_01E2) == "ZA.H[15] slice 2"
     assert regid.name(0x6080_0000_0015_00E1) == "Z7 slice 1"
+    assert regid.name(0x6080_0000_0015_03FF) == "Z31 slice 31"
+    assert regid.name(0x6080_0000_0015_0400) == "SVE 0x6080000000150400"
     assert regid.name(0x6050_0000_0015_061F) == "FFR slice 31"
     assert regid.name(0x6050_0000_0015_0620) == "SVE 0x6050000000150620"
     assert regid.name(0x6030_0000_0010_0054) == "core 0x6030000000100054"
     assert regid.name(0x6030_0000_0013_C094) == "SMPRI_EL1"
+    assert regid.name(0x6030_0000_0013_EDBE) == "S3_5_C11_C7_6"
+    assert regid.name(0x6030_0000_0013_BFFF) == "S2_7_C15_C15_7"
     assert regid.name(0x6030_0000_001F_0000) == "unknown 0x60300000001f0000"
 
 

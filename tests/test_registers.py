@@ -9,9 +9,12 @@ from examples import (
     FPSR,
     SME,
     SME_VLS,
+    SMIDR,
     SVCR,
     SVE,
+    SVE_VLS,
     X0,
+    ZCR,
     ZFR0,
     ZT0,
     a_host,
@@ -27,7 +30,7 @@ from examples import (
     za,
 )
 
-from kvmsve import MAINLINE_7_3, RFC_V2, RFC_V2_R1, RFC_V2_R123, FpState
+from kvmsve import MAINLINE_7_3, RFC_V2, RFC_V2_R1, RFC_V2_R123, FpState, HostOops
 
 WITH_SME = pytest.mark.parametrize("abi", [RFC_V2_R1, RFC_V2_R123, RFC_V2], ids=lambda abi: abi.name)
 REPAIRED = pytest.mark.parametrize("abi", [RFC_V2_R123, RFC_V2], ids=lambda abi: abi.name)
@@ -203,6 +206,7 @@ def test_svcr_is_a_plain_number():
 
 # Short buffers: s = 2, m = 1
 
+CCSIDR, TCR_EL1 = 0x6020000000110000, 0x603000000013C102
 KINDS = {  # the ID, the bytes that the kernel keeps, and what a fault does to the register
     "Z": (z(3), 256, 32, "zeroes"),
     "P": (p(3), 32, 4, "zeroes"),
@@ -213,7 +217,8 @@ KINDS = {  # the ID, the bytes that the kernel keeps, and what a fault does to t
     "X0": (X0, 8, 8, "keeps"),
     "FPSR": (FPSR, 4, 4, "keeps"),
     "SVCR": (SVCR, 8, 8, "keeps"),
-    "ZCR": (0x603000000013C090, 8, 8, "keeps"),
+    "ZCR": (ZCR, 8, 8, "keeps"),
+    "CCSIDR": (CCSIDR, 4, 4, "keeps"),
 }
 ANY_KIND = pytest.mark.parametrize(("reg_id", "size", "kept", "effect"), KINDS.values(), ids=KINDS)
 UNTOUCHED = b"\xa5"
@@ -255,15 +260,17 @@ def check_short_gets(vcpu, reg_id, value, at_once=False):
 def test_get_into_a_short_buffer(reg_id, size, kept, effect):
     vcpu = vcpu_with(reg_id)
     vcpu.set_one_reg(reg_id, pattern(size))
-    check_short_gets(vcpu, reg_id, pattern(kept) + bytes(size - kept), at_once=reg_id in (SVCR, 0x603000000013C090))
+    check_short_gets(vcpu, reg_id, pattern(kept) + bytes(size - kept), at_once=reg_id in (SVCR, ZCR, CCSIDR))
 
 
 def test_short_buffers_for_a_set_of_lengths():
     vcpu = a_host().create_vm().create_vcpu(0)
     vcpu.init({SVE, SME})
     for length in range(64):
-        with refused("EFAULT"):
-            vcpu.set_one_reg(SME_VLS, bitmap(1)[:length])
+        for reg_id, name in ((SVE_VLS, "SVE_VLS"), (SME_VLS, "SME_VLS")):
+            with refused("EFAULT") as caught:
+                vcpu.set_one_reg(reg_id, bitmap(1)[:length])
+            assert caught.value.strerror.startswith(f"{name}: ")
     check_short_gets(vcpu, SME_VLS, bitmap(1, 2, 4))
     vcpu.set_one_reg(SME_VLS, bitmap(1) + b"\xff")
     assert vcpu.get_one_reg(SME_VLS) == bitmap(1)
@@ -275,6 +282,15 @@ def test_short_buffers_for_an_id_register():
         with refused("EFAULT"):
             vcpu.set_one_reg(ZFR0, bytes(length))
     check_short_gets(vcpu, ZFR0, u64(1), at_once=True)
+
+
+@pytest.mark.parametrize(("reg_id", "name"), [(z(3), "Z3"), (za(3), "ZA.H[3]"), (X0, "X0"), (SVCR, "SVCR")])
+def test_a_fault_names_the_register(reg_id, name):
+    vcpu = make_vcpu({1}, {1})
+    for call in (lambda: vcpu.set_one_reg(reg_id, b""), lambda: vcpu.get_one_reg_into(reg_id, bytearray())):
+        with refused("EFAULT") as caught:
+            call()
+        assert caught.value.strerror.startswith(f"{name}: ")
 
 
 def test_a_get_that_faults_converts_the_state():
@@ -338,3 +354,49 @@ def test_what_is_no_buffer(reg_id):
             vcpu.get_one_reg_into(reg_id, data)
     with pytest.raises(TypeError):
         vcpu.get_one_reg_into(reg_id, bytes(256))
+
+
+def test_what_is_no_register_id():
+    vcpu = make_vcpu({1})
+    for reg_id in (0, (1 << 64) - 1):
+        with refused("EINVAL"):
+            vcpu.get_one_reg(reg_id)
+    for call in (vcpu.get_one_reg, lambda reg_id: vcpu.set_one_reg(reg_id, bytes(8))):
+        for reg_id in (-1, 1 << 64):
+            with pytest.raises(ValueError, match="a register ID is a number from 0 to 18446744073709551615"):
+                call(reg_id)
+        with pytest.raises(TypeError, match="a register ID is a whole number"):
+            call("X0")
+
+
+def test_the_held_system_registers_are_shown_by_id():
+    vcpu = make_vcpu({1}, {1})
+    vcpu.set_one_reg(SVCR, u64(3))
+    assert vcpu.sysregs[SVCR] == 3
+    with pytest.raises(TypeError):
+        vcpu.sysregs[SVCR] = 0
+
+
+def test_a_register_without_a_rule_is_a_number():
+    """It starts as zero, and a run leaves it."""
+    vcpu = make_vcpu({1})
+    assert vcpu.get_one_reg(TCR_EL1) == bytes(8)
+    vcpu.set_one_reg(TCR_EL1, pattern(8))
+    enter_and_leave(vcpu)
+    assert vcpu.get_one_reg(TCR_EL1) == pattern(8)
+    with refused("ENOENT") as caught:
+        vcpu.get_one_reg(0x603000000013FFFF)
+    assert "S3_7_C15_C15_7: no register" in caught.value.strerror
+
+
+def test_smidr_in_rfc_v2():
+    """Q27: a GET crashes the host as posted; a SET has no effect, and a guest reads zero."""
+    posted, meant = (make_vcpu({1}, {1}, abi=abi) for abi in (RFC_V2_R1, RFC_V2))
+    for vcpu in (posted, meant):
+        vcpu.set_one_reg(SMIDR, pattern(8))
+        with vcpu.run() as guest:
+            assert guest.smidr == 0
+    assert meant.get_one_reg(SMIDR) == bytes(8)
+    with pytest.raises(HostOops, match="SMIDR_EL1"):
+        posted.get_one_reg(SMIDR)
+    assert posted.get_one_reg(TCR_EL1) == bytes(8)

@@ -2,6 +2,7 @@
 
 import re
 from itertools import product
+from math import prod
 
 import model
 import numpy as np
@@ -166,34 +167,46 @@ def test_out_over_the_states(start, refused):
 
 
 @pytest.mark.parametrize(
-    ("shape", "steps", "refused"),
+    ("shape", "steps", "overlap"),
     [
-        ((3, 0), (545, 546), False),  # no state at all
-        ((0, 2), (0, 0), False),
-        ((3, 2), (1092, 1638), False),  # at 0 1638 1092 2730 2184 3822
-        ((2, 3), (-1638, 1092), False),
+        ((1,), (0,), False),
+        ((3,), (0,), True),
+        ((2,), (546,), False),
+        ((2,), (545,), True),
+        ((2, 3), (3 * 546, 546), False),
+        ((2, 3), (3 * 546 - 1, 546), True),
+        ((3, 2), (546, 3 * 546), False),  # the second axis steps over the first
+        ((3, 2), (546, 3 * 546 - 1), True),
+        ((2, 2, 2), (2000, 1000, 5000), False),
+        ((2, 2, 2), (2000, 1000, 3545), True),
+        ((3, 2), (1092, 1638), False),  # between one another: at 0 1638 1092 2730 2184 3822
         ((3, 2), (1092, 1637), True),
+        ((2, 3), (-1638, 1092), False),
         ((3, 2), (546, 1092), True),  # two at the same place
         ((1, 2), (0, 546), False),
         ((2, 1), (545, 9), True),
+        ((3, 0), (545, 546), False),  # no state at all
+        ((0, 2), (0, 0), False),
         ((1 << 40, 2), (0, 546), True),
     ],
 )
-def test_states_of_out_over_one_another(shape, steps, refused):
-    memory = np.zeros(8192, np.uint8)
+def test_states_of_out_lie_apart(shape, steps, overlap):
+    memory = np.zeros(12_000, np.uint8)
     out = np.lib.stride_tricks.as_strided(memory[2000:], (*shape, 546), (*steps, 1))
-    states = np.broadcast_to(states_of(1), out.shape)
-    if refused:
+    if overlap:
         with pytest.raises(ValueError, match="the states of out must not overlap one another"):
-            rewrite(states, 1, 1, out=out)
+            rewrite(np.broadcast_to(states_of(1), out.shape), 1, 1, out=out)
         assert not memory.any()
     else:
+        states = states_of(1, prod(shape)).reshape(*shape, 546)
         assert np.array_equal(rewrite(states, 1, 1, out=out), states)
 
 
 def test_lengths_are_checked_first_then_type_shape_adjacency_overlap():
     with pytest.raises(ValueError, match="dst_vq"):
-        rewrite(None, 0, 1, threads=0)
+        rewrite(None, 0, 0, threads=0)
+    with pytest.raises(ValueError, match="src_vq"):
+        rewrite(None, 1, 17, threads=0)
     with pytest.raises(ValueError, match="threads"):
         rewrite(None, 1, 1, threads=0)
     with pytest.raises(TypeError, match="states"):

@@ -5,9 +5,10 @@ from itertools import product
 
 import model
 import pytest
+from examples import is_one_line
 
 from kvmsve import Feature, GuestUndefined, Host, KvmError, idregs, reglist, sysreg
-from kvmsve.abi import MAINLINE_6_1, RFC_V2, V12
+from kvmsve.abi import MAINLINE_6_1, REVISIONS, RFC_V2, V12
 from kvmsve.idregs import IdRegs
 from kvmsve.views import VectorLengths
 
@@ -222,6 +223,46 @@ def test_a_lowered_register_can_go_up_again_until_a_vcpu_runs():
     assert caught.value.errno == EBUSY
     assert vm.read(PFR1, BOTH) == lowered
     assert IdRegs(RFC_V2, HOST).read(PFR1, BOTH) == HOST[PFR1]
+
+
+@pytest.mark.parametrize(("revision", "takes_it"), [("v3", False), ("v4", True), ("rfc-v2", True)])
+def test_v3_has_sme_in_pfr1_read_only(revision, takes_it):
+    """abi-revisions.md 5.2; the fields beside it can be lowered."""
+    vm = IdRegs(REVISIONS[revision], HOST)
+    vm.write(PFR1, HOST[PFR1] & ~0xF, BOTH)
+    if takes_it:
+        vm.write(PFR1, HOST[PFR1] & ~(0xF << 24), BOTH)
+        return
+    with pytest.raises(KvmError) as refusal:
+        vm.write(PFR1, HOST[PFR1] & ~(0xF << 24), BOTH)
+    assert refusal.value.errno == EINVAL
+
+
+@pytest.mark.parametrize(("revision", "with_sme"), [("rfc-v2", False), ("v9", False), ("v11", True), ("v12", True)])
+def test_zfr0_is_zero_without_sve_or_from_v11_without_both(revision, with_sme):
+    vm = IdRegs(REVISIONS[revision], HOST)
+    seen = [vm.read(ZFR0, lengths) for lengths in (BOTH, SVE_ONLY, SME_ONLY, PLAIN)]
+    assert seen == [HOST[ZFR0], HOST[ZFR0], HOST[ZFR0] if with_sme else 0, 0]
+    assert [vm.read(SMFR0, lengths) for lengths in (SVE_ONLY, PLAIN)] == [0, 0]
+
+
+def test_id_registers_of_a_host_that_are_each_vcpus_own():
+    mmfr0 = 0x603000000013C038
+    vcpu = Host(sve_vqs={1}, id_regs={mmfr0: 0x1122, PFR0: HOST[PFR0]}).create_vm().create_vcpu(0)
+    vcpu.init({Feature.SVE})
+    assert vcpu.get_one_reg(mmfr0) == (0x1122).to_bytes(8, "little")
+    assert vcpu.get_one_reg(PFR0) == HOST[PFR0].to_bytes(8, "little")
+    assert set(vcpu.sysregs) & {PFR0, PFR1, ZFR0, SMFR0} == set()
+
+
+def test_a_refused_write_names_the_register():
+    for abi, fixed in ((RFC_V2, False), (RFC_V2, True), (MAINLINE_6_1, False)):
+        vm = IdRegs(abi, HOST)
+        vm.fixed = fixed
+        with pytest.raises(KvmError) as caught:
+            vm.write(PFR1, HOST[PFR1] | 0xF << 24, BOTH)
+        assert is_one_line(caught.value.strerror)
+        assert caught.value.strerror.startswith("ID_AA64PFR1_EL1: ")
 
 
 def test_fpmr_goes_with_its_field_of_pfr2():

@@ -1,8 +1,9 @@
 """System registers of later revisions: effects of SVCR, registers of EL2, SMIDR_EL1, and what another vCPU changes."""
 
 import pytest
+from examples import is_one_line
 
-from kvmsve import Feature, Host, KvmError, regid
+from kvmsve import Feature, GuestUndefined, Host, KvmError, regid
 from kvmsve.abi import REVISIONS
 
 V12 = REVISIONS["v12"]
@@ -20,6 +21,7 @@ def get(vcpu, reg_id: int) -> int:
 def refused(vcpu, reg_id: int, value: int) -> str:
     with pytest.raises(KvmError) as caught:
         vcpu.set_one_reg(reg_id, word(value))
+    assert is_one_line(caught.value.strerror)
     return caught.value.symbol
 
 
@@ -86,6 +88,27 @@ def test_registers_of_el2_are_masked_from_the_first_run_on():
     assert refused(without, regid.SMCR_EL2, 0) == refused(without, regid.SMPRIMAP_EL2, 0) == "ENOENT"
 
 
+@pytest.mark.parametrize("hidden", [None, "zt0", "ffr", "fpmr"])
+def test_a_guest_has_what_the_id_registers_say(hidden):
+    _, vcpu, _ = make(V12)
+    lowered = {
+        "zt0": (regid.ID_AA64PFR1_EL1, 1 << 24),
+        "ffr": (regid.ID_AA64SMFR0_EL1, 1 << 56),
+        "fpmr": (regid.ID_AA64PFR2_EL1, 0),
+    }
+    if hidden:
+        reg_id, value = lowered[hidden]
+        vcpu.set_one_reg(reg_id, word(value))
+    with vcpu.run() as guest:
+        guest.svcr, guest.smcr = 3, 3 << 30 | 15
+        for name in lowered:
+            if name == hidden:
+                with pytest.raises(GuestUndefined):
+                    getattr(guest, name)
+            else:
+                assert getattr(guest, name) in (0, bytes(4), bytes(64))
+
+
 def test_smidr_of_the_vm_needs_the_capability():
     _, vcpu, _ = make(V12)
     vcpu.set_one_reg(regid.SMIDR_EL1, word(0))
@@ -98,6 +121,17 @@ def test_smidr_of_the_vm_needs_the_capability():
     assert refused(vcpu, regid.SMIDR_EL1, 0x13) == "EBUSY"
     with other.run() as guest:
         assert guest.smidr == 0x12
+
+
+def test_capabilities_are_enabled_before_there_are_vcpus():
+    vm = Host(sve_vqs={1}, abi=V12).create_vm()
+    for cap in (0, 70, 170, 240):
+        with pytest.raises(KvmError, match="EINVAL: capability"):
+            vm.enable_cap(cap)
+    vm.enable_cap(239)
+    vm.create_vcpu(0)
+    with pytest.raises(KvmError, match="EINVAL: capability 239: the VM has vCPUs"):
+        vm.enable_cap(239)
 
 
 def test_what_another_vcpu_hides_is_gone_at_once():
@@ -119,11 +153,58 @@ def test_what_another_vcpu_hides_is_gone_at_once():
     assert regid.FFR_ID in vcpu.get_reg_list()
 
 
-def test_a_get_of_za_writes_it_until_v9():
+@pytest.mark.parametrize("row", [0, 1, 15])
+def test_a_get_of_za_writes_it_until_v9(row):
     _, vcpu, _ = make(REVISIONS["v9"])
     vcpu.set_one_reg(regid.SVCR, word(2))
-    vcpu.set_one_reg(regid.za_row_id(1), b"\3" * 256)
+    vcpu.set_one_reg(regid.za_row_id(row), b"\3" * 256)
     buffer = bytearray(b"\xa5" * 256)
-    vcpu.get_one_reg_into(regid.za_row_id(1), buffer)
+    vcpu.get_one_reg_into(regid.za_row_id(row), buffer)
     assert buffer == b"\xa5" * 256
-    assert bytes(vcpu.sme_state[16:32]) == b"\xa5" * 16
+    assert bytes(vcpu.sme_state[16 * row : 16 * row + 16]) == b"\xa5" * 16
+    assert vcpu.get_one_reg(regid.za_row_id(row)) == bytes(256)
+    assert not any(vcpu.sme_state)
+
+
+@pytest.mark.parametrize(("revision", "answer"), [("v4", "EINVAL"), ("v10", "EBUSY"), ("v12", "EBUSY")])
+def test_za_can_be_reached_while_svcr_za_is_1(revision, answer):
+    """abi-revisions.md 5.2."""
+    _, vcpu, _ = make(REVISIONS[revision])
+    for svcr in range(4):
+        vcpu.set_one_reg(regid.SVCR, word(svcr))
+        if svcr & 2:
+            vcpu.set_one_reg(regid.za_row_id(1), bytes(256))
+            continue
+        with pytest.raises(KvmError, match=answer):
+            vcpu.set_one_reg(regid.za_row_id(1), bytes(256))
+
+
+@pytest.mark.parametrize(("revision", "host_has_it"), [("v12", True), ("v12", False), ("rfc-v2", True)])
+def test_fpmr_needs_a_host_and_a_revision(revision, host_has_it):
+    host = Host(sve_vqs={1}, fpmr=host_has_it, abi=REVISIONS[revision])
+    vcpu = host.create_vm().create_vcpu(0)
+    vcpu.init({Feature.SVE})
+    vcpu.finalize(Feature.VEC)
+    there = host_has_it and revision == "v12"
+    assert (regid.FPMR in vcpu.get_reg_list()) == there
+    assert get(vcpu, regid.ID_AA64PFR2_EL1) == (1 << 32 if there else 0)
+    if there:
+        vcpu.set_one_reg(regid.FPMR, word(5))
+        with vcpu.run() as guest:
+            assert guest.fpmr == 5
+            guest.fpmr = -2
+            assert guest.fpmr == (1 << 64) - 2
+        assert get(vcpu, regid.FPMR) == (1 << 64) - 2
+    else:
+        assert refused(vcpu, regid.FPMR, 5) == "ENOENT"
+
+
+def test_a_guests_change_of_mode_zeroes_fpmr():
+    _, vcpu, _ = make(V12)
+    with vcpu.run() as guest:
+        for svcr in (1, 0):
+            guest.fpmr = 9
+            guest.smstart(za=True)
+            assert guest.fpmr == 9
+            guest.svcr = svcr
+            assert guest.fpmr == 0

@@ -103,6 +103,14 @@ def test_length_of_the_list(sve_vqs, sme_vqs, count):
         assert caught.value.n == count
 
 
+def test_room_that_no_number_can_give():
+    vcpu = make_vcpu({1})
+    assert len(vcpu.get_reg_list((1 << 64) - 1)) == 278
+    for room in (-1, 1 << 64):
+        with pytest.raises(ValueError, match="n is a number from 0"):
+            vcpu.get_reg_list(room)
+
+
 def test_the_list_is_refused_in_order():
     vcpu = a_host().create_vm().create_vcpu(0)
     with refused("ENOEXEC"):
@@ -189,6 +197,20 @@ def test_one_ioctl_at_a_time():
         assert vcpu.fp_state is FpState.HOST_OWNED
     vcpu.set_one_reg(z(0), pattern(256))
     assert vcpu.get_one_reg(z(0)) == other.get_one_reg(z(0)) == pattern(64) + bytes(192)
+
+
+def test_a_run_ends_with_the_next_ioctl():
+    vcpu = make_vcpu({1})
+    run = vcpu.run()
+    vcpu.set_one_reg(z(0), pattern(16))
+    with pytest.raises(RuntimeError, match="has ended"), run:
+        pass
+    run = vcpu.run()
+    with run, pytest.raises(RuntimeError, match="has ended"), run:
+        pass
+    with pytest.raises(RuntimeError, match="has ended"), run:
+        pass
+    assert vcpu.get_one_reg(z(0)) == pattern(16) + bytes(240)
 
 
 def test_views_cannot_be_written():

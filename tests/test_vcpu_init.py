@@ -1,5 +1,7 @@
 """From CREATE to FINALIZE: the rules of rfc-v2.md sections 2.1 to 2.4 as examples."""
 
+from dataclasses import replace
+
 import pytest
 from examples import (
     PSCI,
@@ -34,6 +36,7 @@ from kvmsve import (
     Host,
     regid,
 )
+from kvmsve.features import feature_words
 
 VCPU_SVE, VCPU_SME, HAS_EL2 = 1 << 4, 1 << 8, 1 << 7
 
@@ -41,19 +44,33 @@ VCPU_SVE, VCPU_SME, HAS_EL2 = 1 << 4, 1 << 8, 1 << 7
 
 
 @pytest.mark.parametrize(
-    "machine",
+    ("machine", "reason"),
     [
-        {"sve_vqs": {2}},
-        {"sve_vqs": {0, 1}},
-        {"sve_vqs": {1, 17}},
-        {"sme_vqs": {3}},
-        {"sme_vqs": {1, 32}},
-        {"sme_vqs": {0}},
+        ({"sve_vqs": {2}}, "a CPU with SVE has the length vq 1"),
+        ({"sve_vqs": {0, 1}}, "no CPU has the SVE length vq 0: there are 1, 2, .*, 16"),
+        ({"sve_vqs": {1, -1}}, "no CPU has the SVE length vq -1"),
+        ({"sve_vqs": {1, 18, 17}}, "no CPU has the SVE length vq 17"),
+        ({"sme_vqs": {3}}, "no CPU has the SME length vq 3: there are 1, 2, 4, 8, 16"),
+        ({"sme_vqs": {1, 32}}, "no CPU has the SME length vq 32"),
+        ({"sme_vqs": {0}}, "no CPU has the SME length vq 0"),
     ],
 )
-def test_a_machine_that_cannot_be(machine):
-    with pytest.raises(ValueError, match="vq"):
+def test_a_machine_that_cannot_be(machine, reason):
+    with pytest.raises(ValueError, match=reason):
         Host(**machine)
+
+
+def test_what_is_no_length_and_no_revision():
+    with pytest.raises(TypeError, match="an SVE length is a whole number"):
+        Host(sve_vqs={1.5})
+    with pytest.raises(TypeError, match="abi is a revision such as kvmsve"):
+        Host(abi="v12")
+
+
+def test_a_host_has_what_it_is_said_to_have():
+    host = Host(sve_vqs={1}, sme_vqs={1}, abi=V10)
+    assert (host.sme2, host.fa64, host.fpmr, host.big_endian) == (False, False, False, False)
+    assert (host.cpu.sme2, host.cpu.fa64, host.cpu.fpmr) == (False, False, False)
 
 
 def test_capabilities():
@@ -62,6 +79,10 @@ def test_capabilities():
     assert [a_host(sve_vqs=(), sme_vqs=()).create_vm().check_extension(cap) for cap in caps] == [1, 0, 0, 0]
     assert [a_host(RFC_V2_POSTED).check_extension(cap) for cap in caps] == [1, 1, 1, 0]
     assert [a_host(MAINLINE_7_3).check_extension(cap) for cap in caps] == [1, 1, 0, 0]
+    assert [a_host().check_extension(cap) for cap in (0, (1 << 64) - 1)] == [0, 0]
+    for cap in (-1, 1 << 64):
+        with pytest.raises(ValueError, match="a capability is a number"):
+            a_host().check_extension(cap)
 
 
 # 2.1 Creation
@@ -81,6 +102,7 @@ def test_a_new_vcpu_is_owned_by_what_its_host_has(machine, state):
     vcpu = a_host(**machine).create_vm().create_vcpu(0)
     assert (vcpu.fp_state, bytes(vcpu.sve_state), bytes(vcpu.sme_state), vcpu.svcr) == (state, b"", b"", 0)
     assert bytes(vcpu.vregs) == bytes(512)
+    assert vcpu.feature_words == (0,) * 7
 
 
 def test_vcpu_numbers():
@@ -88,8 +110,11 @@ def test_vcpu_numbers():
     vm.create_vcpu(511)
     with refused("EEXIST"):
         vm.create_vcpu(511)
-    for index in (-1, 512):
+    for index in (-1, 512, -(1 << 31), (1 << 31) - 1):
         with refused("EINVAL"):
+            vm.create_vcpu(index)
+    for index in (-(1 << 31) - 1, 1 << 31):
+        with pytest.raises(ValueError, match="a vCPU's index is a number"):
             vm.create_vcpu(index)
 
 
@@ -123,6 +148,19 @@ def test_unknown_features_are_found_before_a_change_of_features():
     vcpu = make_vcpu({1})
     with refused("ENOENT"):
         vcpu.init(words(0, 1))
+
+
+def test_init_names_a_feature_that_the_host_lacks():
+    for features, number in ((1 << 5 | 1 << 2, 5), (3 << 5 | 1 << 4, 6)):
+        with refused("EINVAL") as caught:
+            a_host().create_vm().create_vcpu(0).init(words(features))
+        assert caught.value.strerror.endswith(f"feature {number}")
+
+
+def test_a_feature_that_is_offered_without_its_hardware():
+    vcpu = a_host(sve_vqs=(), sme_vqs=(), features_offered={4, 8}).create_vm().create_vcpu(0)
+    vcpu.init({SVE, SME})
+    assert (vcpu.lengths, vcpu.feature_words) == ((0, 0), tuple(words(VCPU_SVE | VCPU_SME)))
 
 
 @pytest.mark.parametrize(
@@ -195,6 +233,12 @@ def test_three_ways_to_write_features():
     assert (Feature.SVE.bit(RFC_V2), Feature.SME.bit(RFC_V2)) == (4, 8)
 
 
+def test_the_words_of_a_feature():
+    """struct kvm_vcpu_init: bit n is bit n % 32 of word n // 32."""
+    for number in range(7 * 32):
+        assert sum(word << 32 * at for at, word in enumerate(feature_words({number}, RFC_V2))) == 1 << number
+
+
 def test_features_that_are_none():
     vcpu = a_host().create_vm().create_vcpu(0)
     for features in ([0], words(1 << 32), words(-1), {224}, {-1}):
@@ -256,6 +300,16 @@ def test_lengths_of_a_feature_that_the_vcpu_lacks():
         vcpu.set_one_reg(SME_VLS, b"")
 
 
+def test_a_refused_set_of_lengths_names_the_register_of_the_revision():
+    moved = SME_VLS - 2
+    vcpu = a_host(replace(RFC_V2, sme_vls=moved)).create_vm().create_vcpu(0)
+    vcpu.init({SVE, SME})
+    for reg_id, name in ((SVE_VLS, "SVE_VLS"), (moved, "SME_VLS")):
+        with refused("EINVAL") as caught:
+            vcpu.set_one_reg(reg_id, bitmap(3))
+        assert caught.value.strerror.startswith(f"{name}: ")
+
+
 # 2.4 FINALIZE
 
 
@@ -275,6 +329,24 @@ def test_finalize_refuses_in_order():
         vcpu.finalize(VEC)
     with refused("EINVAL"):
         make_vcpu().finalize(VEC)
+    for feature in (-(1 << 31) - 1, 1 << 31):
+        with pytest.raises(ValueError, match="a feature is a number"):
+            vcpu.finalize(feature)
+    for feature in (-(1 << 31), (1 << 31) - 1):
+        with refused("EINVAL"):
+            vcpu.finalize(feature)
+
+
+@pytest.mark.parametrize("features", [{SVE}, {SME}, {SVE, SME}])
+def test_finalize_without_memory(features):
+    vcpu = a_host().create_vm().create_vcpu(0)
+    vcpu.init(features)
+    vcpu.fail_allocations()
+    with refused("ENOMEM"):
+        vcpu.finalize(VEC)
+    assert (vcpu.finalized, bytes(vcpu.sve_state), bytes(vcpu.sme_state)) == (False, b"", b"")
+    vcpu.finalize(VEC)
+    assert vcpu.finalized
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ AS_POSTED = BY_MODE[: BY_MODE.index("v10")]  # Z and P need SVE; FFR does not as
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize("svcr", range(4))
 def test_sve_alone_is_the_same_everywhere(revision, svcr):
-    seen = view(REVISIONS[revision], VectorLengths(2, 0), svcr & 2, has_fa64=False)
-    assert (seen.vq, seen.has_zp, seen.has_ffr, seen.has_v) == (2, True, True, False)
+    for vq in (1, 2, 16):
+        seen = view(REVISIONS[revision], VectorLengths(vq, 0), svcr & 2, has_fa64=False)
+        assert (seen.vq, seen.has_zp, seen.has_ffr, seen.has_v) == (vq, True, True, False)
 
 
 @pytest.mark.parametrize("revision", BY_MODE)
@@ -48,8 +49,24 @@ def listed(revision: str, features: set[Feature], svcr: int, fa64: bool = False)
     vcpu.init(features)
     vcpu.finalize(Feature.VEC)
     vcpu.set_one_reg(regid.SVCR, svcr.to_bytes(8, "little"))
-    kinds = [regid.coproc(reg_id) for reg_id in vcpu.get_reg_list()]
+    ids = vcpu.get_reg_list()
+    if revision in ("v11", "v12"):
+        assert vcpu.get_reg_list(len(ids)) == ids
+    kinds = [regid.coproc(reg_id) for reg_id in ids]
     return kinds.count(regid.CORE), kinds.count(regid.SVE), kinds.count(regid.SME)
+
+
+@pytest.mark.parametrize("revision", ["v11", "v12"])
+def test_the_list_of_one_vcpu_follows_svcr(revision):
+    """64 rows of ZA while SVCR.ZA is 1; FFR not in streaming mode without FA64 (abi-revisions.md 5.2)."""
+    vcpu = Host(sve_vqs={1, 2}, sme_vqs={4}, abi=REVISIONS[revision]).create_vm().create_vcpu(0)
+    vcpu.init(BOTH)
+    vcpu.finalize(Feature.VEC)
+    for svcr in (0, 3, 1, 2, 0):
+        vcpu.set_one_reg(regid.SVCR, svcr.to_bytes(8, "little"))
+        ids = vcpu.get_reg_list()
+        assert sum(map(regid.is_za_row, ids)) == (64 if svcr & 2 else 0)
+        assert (regid.FFR_ID in ids) == (not svcr & 1)
 
 
 BOTH, ALONE = {Feature.SVE, Feature.SME}, {Feature.SME}

@@ -8,6 +8,7 @@ from typing import Any
 
 import model
 import model_by_mode
+from examples import is_one_line
 
 from kvmsve import GuestUndefined, HostOops, KvmError, Vcpu, regid
 
@@ -17,7 +18,7 @@ def outcome(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except KvmError as error:
-        return "errno", error.errno, error.n
+        return "errno" if is_one_line(error.strerror) else "no reason", error.errno, error.n
     except model.Refused as error:
         return "errno", error.errno, error.room
     except (HostOops, model.Oops):
