@@ -259,7 +259,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _complain(line: str) -> None:
-    print(f"kvmsve: {line}", file=sys.stderr)
+    """The line is on standard error, whole: threads do not mix theirs."""
+    sys.stderr.write(f"kvmsve: {line}\n")
 
 
 def convert(options: argparse.Namespace) -> int:
