@@ -260,8 +260,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _complain(line: str) -> None:
-    with suppress(OSError):  # of standard error, of which nobody could be told
-        print(f"kvmsve: {line}", file=sys.stderr, flush=True)
+    """The line is on standard error, whole: threads do not mix theirs."""
+    with suppress(OSError):  # of standard error itself, of which nobody could be told
+        sys.stderr.write(f"kvmsve: {line}\n")
+        sys.stderr.flush()
 
 
 def convert(options: argparse.Namespace) -> int:
