@@ -22,19 +22,24 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
     DamagedFile where the file cannot be read, a line is too long, or the last one has no newline.
     """
-    begun = b""
+    begun: list[bytes] = []
+    size = 0
     try:
         with path.open("rb") as file:
             for chunk in _chunks(file):
-                *lines, begun = (begun + chunk).split(b"\n")
-                yield from lines
-                if len(begun) > LINE_BYTES_MAX:
+                *ends, rest = chunk.split(b"\n")
+                for end in ends:
+                    yield b"".join((*begun, end))
+                    begun, size = [], 0
+                begun.append(rest)
+                size += len(rest)
+                if size > LINE_BYTES_MAX:
                     raise DamagedFile(f"the line is longer than {LINE_BYTES_MAX} bytes")
     except OSError as error:
         raise DamagedFile(error.strerror or str(error)) from None
     except lzma.LZMAError as error:
         raise DamagedFile(f"damaged xz data ({error})") from None
-    if begun:
+    if size:
         raise DamagedFile("the file ends within the line")
 
 

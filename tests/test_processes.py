@@ -124,8 +124,7 @@ COMMANDS = {
     "replay": ("replay", "FILE"),
     "show": ("show", "FILE", "--at", 12),
     "lint": ("lint", "FILE"),
-    "diff": ("diff", "v4", "v12"),
-    "diff of a recording": ("diff", "v4", "v12", "--recording", "FILE"),
+    "diff": ("diff", "v4", "v12", "--recording", "FILE"),
     "decode": ("decode", "Z0"),
     "regs": ("regs", "--sve", 1),
 }
@@ -143,9 +142,11 @@ def test_output_that_cannot_be_written(small: Path, command: str) -> None:
     code, err = end(start(*arguments, stdout=closed))
     os.close(closed)
     assert (code, "Traceback" in err) == (128 + signal.SIGPIPE, False)
-    code, err = end(start(*arguments, stdout=None, preexec_fn=lambda: os.close(1)))
-    assert code in (0, 1)
-    assert "Traceback" not in err
+
+
+def test_closed_output_is_no_traceback(small: Path) -> None:
+    code, err = end(start("replay", small, stdout=None, preexec_fn=lambda: os.close(1)))
+    assert (code, err) == (0, "")
 
 
 def test_convert_on_a_full_disk(tmp_path: Path) -> None:
@@ -197,13 +198,12 @@ def packed(path: Path, *parts: tuple[bytes, int]) -> Path:
 
 
 def test_bomb_takes_little_memory(tmp_path: Path) -> None:
-    """Much in one line, in lines that are none, and in lines of a recording."""
+    """Much in one line, and in many."""
     idle = most_memory("--version")[2]
-    note = b'{"op":"note","text":"' + b"x" * 500_000 + b'"}\n'
+    note = b'{"op":"note","text":"' + b"x" * MEGABYTE + b'"}\n'
     bombs = {
-        "zeroes": ([(HEADER, 1), (bytes(MEGABYTE), 40)], 2, "line 2: the line is longer than"),
-        "lines": ([(HEADER, 1), (b"\n" * MEGABYTE, 40)], 2, "line 2: not JSON"),
-        "notes": ([(HEADER, 1), (note, 90)], 0, ""),
+        "zeroes": ([(HEADER, 1), (bytes(MEGABYTE), 24)], 2, "line 2: the line is longer than"),
+        "notes": ([(HEADER, 1), (note, 48)], 0, ""),
     }
     for name, (parts, expected, said) in bombs.items():
         code, err, memory = most_memory("replay", packed(tmp_path / "bomb", *parts))
