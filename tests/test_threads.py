@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -255,7 +256,8 @@ def test_abuse_of_one_vcpu_corrupts_nothing() -> None:
     program = "import sys; sys.setswitchinterval(1e-6); import test_threads; test_threads.abuse(1.5)"
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", program],
-        cwd=Path(__file__).parent, env={"PYTHONMALLOC": "debug", "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165"},
+        cwd=Path(__file__).parent,
+        env={"PYTHONMALLOC": "debug", "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165", **os.environ},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
