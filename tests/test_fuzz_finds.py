@@ -34,8 +34,8 @@ COMMANDS = [["replay"], ["show"], ["lint"], ["diff", "rfc-v2", "v12", "--recordi
     [
         (6, {"index": (1 << 32) - 1}, '"index" is 4294967295, not a signed number of 32 bits'),
         (11, {"feature": 1 << 31}, '"feature" is 2147483648, not a signed number of 32 bits'),
-        (1, {"sme_feature": 1 << 40}, '"sme_feature" is 1099511627776, not a feature bit'),
-        (1, {"sme_feature": 32}, '"sme_feature" is 32, not a feature bit'),
+        (1, {"sme_feature": 1 << 40}, '"sme_feature" is 1099511627776, not a feature bit, 0 to 31'),
+        (1, {"sme_feature": 32}, '"sme_feature" is 32, not a feature bit, 0 to 31'),
         (14, {"copied": (1 << 64) - 1}, '"copied" is 18446744073709551615, but "avail" is 4'),
         (15, {"copied": 5}, '"copied" is 5, but "avail" is 4'),
     ],
