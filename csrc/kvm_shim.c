@@ -49,10 +49,10 @@ __attribute__((constructor)) static void stay_in_the_emulator(void)
 static int connect_to_server(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const char *path = getenv("KVMSVE_SOCKET");
-    if (path == NULL || strlen(path) >= sizeof address.sun_path)
+    const char *name = getenv("KVMSVE_SOCKET");
+    if (name == NULL || strlen(name) >= sizeof address.sun_path)
         return -1;
-    strcpy(address.sun_path, path);
+    strcpy(address.sun_path + 1, name); /* behind a zero: an abstract name, of which no file can be left */
     int server = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (server < 0)
         return -1;

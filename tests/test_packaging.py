@@ -33,7 +33,9 @@ def build(kind: str, tree: Path, out: Path) -> Path:
 def tree(tmp_path_factory):
     """A copy of the project without anything built."""
     copy = tmp_path_factory.mktemp("tree") / "kvmsve"
-    unwanted = shutil.ignore_patterns("*.so", "build", "*.egg-info", "__pycache__", ".*", "tests", "benchmarks", "fuzz")
+    unwanted = shutil.ignore_patterns(
+        "*.so", "build", "*.egg-info", "__pycache__", ".*", "tests", "benchmarks", "fuzz", "faults"
+    )
     shutil.copytree(ROOT, copy, ignore=unwanted)
     return copy
 
@@ -62,10 +64,10 @@ def test_sdist_has_all_that_a_build_needs(sdist):
 def test_wheel_has_modules_core_types_and_recordings_and_no_more(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {name for name in names if name.startswith("kvmsve/")}
-    sources = {f"kvmsve/{path.name}" for path in (ROOT / "kvmsve").glob("*.py")}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "kvmsve").rglob("*.py")}
     recordings = {f"kvmsve/recordings/{name}.jsonl.xz" for name in SHIPPED}
     core = {name for name in package if name.startswith("kvmsve/_ffi.") and name.endswith(".so")}
-    assert package == sources | recordings | core | {"kvmsve/py.typed"}
+    assert package == sources | recordings | core | {"kvmsve/py.typed", "kvmsve/device/kvm_shim.c"}
     assert len(core) == 1
     assert {name.split("/")[0] for name in names} == {"kvmsve", f"kvmsve-{version()}.dist-info"}
 

@@ -194,7 +194,7 @@ def migrated(request: pytest.FixtureRequest, program: Path, tmp_path_factory: py
     with record(folder / "both.jsonl", host) as machine:
         device = Device(host, machine, guest, pause=POLL_SECONDS)
         with Server(device, complaints.append) as server:
-            variables = environment(found, server.path, None)
+            variables = environment(found, server.name, None)
             with Qemu(command(found, arguments()), variables) as source:
                 source.greet()
                 assert has_run.wait(LIMIT_SECONDS)

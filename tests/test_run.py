@@ -20,7 +20,7 @@ import kvmsve
 from kvmsve import Feature, Host
 from kvmsve.device import Device, uapi
 from kvmsve.device.program import command, environment, find_program
-from kvmsve.device.server import Server
+from kvmsve.device.server import Server, address
 from kvmsve.recording import Recording
 from kvmsve.replay import Replay
 
@@ -63,7 +63,7 @@ def remote(path, device, complaints=None):
     """Ioctls that a client makes on the device, in a process of its own."""
     program = find_program(str(path))
     with Server(device, (complaints if complaints is not None else []).append) as server:
-        client = Remote(command(program, []), environment(program, server.path, None))
+        client = Remote(command(program, []), environment(program, server.name, None))
         yield client
         assert client.end() == 0
 
@@ -204,7 +204,7 @@ def test_files_of_a_program_that_died_are_gone(build):
     device = Device(Host(sve_vqs={1}))
     program = find_program(str(build("ioctl_client", platform.machine())))
     with Server(device, print) as server:
-        client = Remote(command(program, []), environment(program, server.path, None))
+        client = Remote(command(program, []), environment(program, server.name, None))
         vcpu = IoctlHost(client, Guests(), kvmsve.RFC_V2).create_vm().create_vcpu(0)
         assert device.sweep() == []
         client.process.kill()
@@ -247,7 +247,7 @@ def test_who_says_nonsense_to_the_server_is_not_answered():
     with Server(Device(Host()), print) as server:
         for message in (b"", b"x", b"x" * 24):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as nobody:
-                nobody.connect(str(server.path))
+                nobody.connect(address(server.name))
                 nobody.send(message)
                 nobody.settimeout(SECONDS)
                 assert nobody.recv(1) == b""

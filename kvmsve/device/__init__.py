@@ -31,7 +31,7 @@ __all__ = ["Device", "uapi"]
 
 
 class Device:
-    """A /dev/kvm of a host.
+    """A /dev/kvm of a host; programs that look at more than vectors want one of machine.create_host.
 
     `machine` is what the calls are made on: the host, or the Recorder that kvmsve.record gives. `script` says what
     guests do in KVM_RUN. `trace` is called with a line for every ioctl. A run whose guest has nothing to do lasts

@@ -42,7 +42,7 @@ def launch(
         machine = stack.enter_context(record(recording, host, "kvmsve run")) if recording else host
         device = Device(host, machine, script, trace, PAUSE_SECONDS)
         server = stack.enter_context(Server(device, complain))
-        variables = environment(program, server.path, sysroot)
+        variables = environment(program, server.name, sysroot)
         with SignalsPassedOn() as signals:
             child = subprocess.Popen(started, env=variables)
             signals.to(child)

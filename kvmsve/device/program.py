@@ -84,13 +84,15 @@ def command(program: Program, arguments: Sequence[str]) -> list[str]:
                       f"{platform.machine()}; on Debian: sudo apt install qemu-user")  # fmt: skip
 
 
-def environment(program: Program, socket: Path, sysroot: Path | None) -> dict[str, str]:
+def environment(program: Program, server: str, sysroot: Path | None) -> dict[str, str]:
     """The variables that put the shim in front of the program. MissingTool, BadProgram for want of its libraries."""
-    variables = {**os.environ, "KVMSVE_SOCKET": str(socket)}
+    variables = {**os.environ, "KVMSVE_SOCKET": server}
     if program.machine in (None, platform.machine()):
         _prepend(variables, "LD_PRELOAD", str(shim(platform.machine())), ":")
         with suppress(MissingTool):  # a script may start an emulator itself
             _prepend(variables, "QEMU_SET_ENV", f"LD_PRELOAD={shim('aarch64')}", ",")
+        if sysroot is not None:
+            variables["QEMU_LD_PREFIX"] = str(sysroot)
         return variables
     _prepend(variables, "QEMU_SET_ENV", f"LD_PRELOAD={shim('aarch64')}", ",")
     variables["QEMU_LD_PREFIX"] = str(sysroot or _sysroot(program))

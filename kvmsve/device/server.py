@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
+import secrets
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from enum import IntEnum
-from pathlib import Path
 from struct import Struct
 from types import TracebackType
 
@@ -26,6 +24,7 @@ from .memory import Memory
 
 MESSAGE = Struct("<QqQ")  # struct message of csrc/kvm_shim.c
 PEER_CREDENTIALS = Struct("<iII")
+ADDRESS_BYTES = 108  # of sun_path
 BACKLOG = 128
 BREATH_SECONDS = 0.01
 
@@ -41,12 +40,19 @@ class Operation(IntEnum):
     RETURN = 6
 
 
+def address(name: str) -> bytes:
+    """The abstract address of a server: all of sockaddr_un, as emulators are not exact about its length."""
+    return b"\0" + name.encode().ljust(ADDRESS_BYTES - 1, b"\0")
+
+
 class ProgramGone(Exception):
     """The program has ended, or says what no shim says."""
 
 
 class Server:
-    """`with Server(device, complain) as server:` answers programs that have server.path as KVMSVE_SOCKET.
+    """`with Server(device, complain) as server:` answers programs that have server.name as KVMSVE_SOCKET.
+
+    They are the same user's: others, who can find the name, are not answered.
 
     `complain` is called with what concerns the user and not the program: a host that crashed, a script that failed.
     """
@@ -55,12 +61,11 @@ class Server:
         self._device = device
         self._complain = complain
         self._is_closed = False
-        self._folder = Path(tempfile.mkdtemp(prefix="kvmsve-"))
-        self.path = self._folder / "kvm"
+        self.name = f"kvmsve-{secrets.token_hex(16)}"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def __enter__(self) -> Server:
-        self._listener.bind(str(self.path))
+        self._listener.bind(address(self.name))
         self._listener.listen(BACKLOG)
         threading.Thread(target=self._accept, daemon=True).start()
         return self
@@ -72,7 +77,6 @@ class Server:
         self._is_closed = True
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        shutil.rmtree(self._folder)
         self._device.close()
 
     def _accept(self) -> None:
@@ -93,7 +97,7 @@ class Server:
             except OSError:
                 return
             try:
-                if len(message) == MESSAGE.size and descriptors:
+                if len(message) == MESSAGE.size and descriptors and _peer(connection)[1] == os.getuid():
                     self._perform(Program(connection, descriptors[0]), message, descriptors)
             except ProgramGone:
                 pass
@@ -141,10 +145,7 @@ class Program(Memory):
     def __init__(self, connection: socket.socket, scratch: int) -> None:
         self._connection = connection
         self._scratch = scratch
-        pid, _, _ = PEER_CREDENTIALS.unpack(
-            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
-        )
-        self.name = str(pid)
+        self.name = str(_peer(connection)[0])
 
     def read(self, address: int, size: int) -> bytes:
         """The bytes from `address`: fewer than `size` where not all of them can be read."""
@@ -181,6 +182,14 @@ class Program(Memory):
             raise ProgramGone
         result: int = MESSAGE.unpack(message)[1]
         return result
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """The process and the user at the other end."""
+    pid, uid, _ = PEER_CREDENTIALS.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
+    )
+    return pid, uid
 
 
 def _signed(number: int) -> int:
