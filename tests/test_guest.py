@@ -281,7 +281,7 @@ WRITES = {
 STEPS = [*(("read", *step) for step in READS.items()), *(("write", *step) for step in WRITES.items())]
 
 
-@pytest.mark.parametrize(("features", "undefined"), UNDEFINED.items(), ids=lambda value: "+".join(value)[:9])
+@pytest.mark.parametrize(("features", "undefined"), UNDEFINED.items(), ids=lambda value: "+".join(sorted(value))[:9])
 @pytest.mark.parametrize(("how", "name", "step"), STEPS, ids=[f"{how} {name}" for how, name, _ in STEPS])
 def test_the_first_step_of_a_guest(how, name, step, features, undefined):
     """A use of FP makes the guest own the state; an UNDEFINED instruction is none."""

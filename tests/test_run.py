@@ -41,6 +41,9 @@ ELSEWHERE = pytest.param(
 MACHINES = pytest.mark.parametrize("machine", [platform.machine(), ELSEWHERE])
 
 
+PARTS = ["names", "copies", "fork", "killed", "threads", "limit"]  # of kvm_life.c
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
     """`build(name, machine)` is a program of tests/clients, for this machine or for aarch64."""
@@ -110,7 +113,19 @@ def test_files_processes_and_threads(build, machine):
     ran = subprocess.run(
         [*KVMSVE, "run", "--", build("kvm_life", machine)], capture_output=True, text=True, timeout=SECONDS, check=False
     )
-    assert (ran.returncode, ran.stdout.split()) == (0, ["names", "copies", "fork", "killed", "threads", "limit"]), ran
+    assert (ran.returncode, ran.stdout.split()) == (0, PARTS), ran
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(bool(MISSING), reason=f"there is no {', no '.join(MISSING)}: {HINT}")
+def test_a_script_starts_programs_of_both_machines(build):
+    here, elsewhere = build("kvm_life", platform.machine()), build("kvm_life", "aarch64")
+    script = f"qemu-aarch64 {elsewhere} & {here} & wait"
+    ran = subprocess.run(
+        [*KVMSVE, "run", "--sysroot", "/usr/aarch64-linux-gnu", "--", "sh", "-c", script],
+        capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert (sorted(ran.stdout.split()), ran.stderr) == (sorted(PARTS * 2), "")
 
 
 def test_both_ways_of_making_ioctls_end_alike(build):
