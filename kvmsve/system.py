@@ -72,10 +72,11 @@ class SystemRegs:
 
     def reset(self, vcpu: int) -> None:
         """Every register of the vCPU with this index has its reset value."""
-        self._regs.sysregs.clear()
-        self._regs.sysregs[regid.MPIDR_EL1] = sysreg.reset_mpidr(vcpu)
-        self._regs.sysregs.update((reg_id, control.reset) for reg_id, control in sysreg.CONTROL_REGS.items())
-        self._regs.sysregs.update(self._id_regs.other_host_values)
+        values = {reg_id: control.reset for reg_id, control in sysreg.CONTROL_REGS.items()}
+        values |= {regid.MPIDR_EL1: sysreg.reset_mpidr(vcpu)} | self._id_regs.other_host_values
+        for reg_id in self._regs.sysregs.keys() - values.keys():
+            del self._regs.sysregs[reg_id]
+        self._regs.sysregs.update(values)  # never empty: another thread may be looking
 
     def _read(self, reg_id: int) -> int:
         if reg_id in self._id_regs:

@@ -251,6 +251,22 @@ def abuse(seconds: float) -> None:
     print(sum(counts), "calls")
 
 
+def test_registers_can_be_looked_at_during_an_init() -> None:
+    """A reset leaves no moment in which SVCR is not there."""
+    vcpu = make_vcpu({1, 2}, {1, 2, 4})
+
+    over = threading.Event()
+
+    def work(n: int) -> None:
+        while n and not over.is_set():
+            assert vcpu.svcr == 0
+        for _ in range(0 if n else 1000):
+            vcpu.init({Feature.SVE, Feature.SME})
+        over.set()
+
+    together(2, work)
+
+
 def test_abuse_of_one_vcpu_corrupts_nothing() -> None:
     """In a process of its own, where a crash is seen; malloc checks and fills what is freed."""
     program = "import sys; sys.setswitchinterval(1e-6); import test_threads; test_threads.abuse(1.5)"
