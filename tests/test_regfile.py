@@ -194,3 +194,11 @@ def test_fpsr_and_fpcr_follow_v():
     assert regs.fpcr == int.from_bytes(core[852:856], "little")
     regs.fpsr, regs.fpcr = 0x0800009F, 0xF0F1F2F3
     assert regs.kvm_regs.view[:] == core[:848] + bytes.fromhex("9f000008 f3f2f1f0") + core[856:]
+
+
+def test_a_register_file_is_little_endian_unless_told():
+    regs = RegFile()
+    vregs = random_bytes(512)
+    regs.store_vregs(vregs)
+    assert regs.kvm_regs.view[0x54 * 4 : 0xD4 * 4] == vregs
+    assert regs.load_vregs() == vregs

@@ -106,6 +106,8 @@ def test_names_of_what_is_not_listed():
     assert regid.name(0x6080_0000_0015_0400) == "SVE 0x6080000000150400"
     assert regid.name(0x6050_0000_0015_061F) == "FFR slice 31"
     assert regid.name(0x6050_0000_0015_0620) == "SVE 0x6050000000150620"
+    assert regid.name(0x6030_0000_0010_0050) == "SPSR[4]"
+    assert regid.name(0x6030_0000_0010_0052) == "core 0x6030000000100052"
     assert regid.name(0x6030_0000_0010_0054) == "core 0x6030000000100054"
     assert regid.name(0x6030_0000_0013_C094) == "SMPRI_EL1"
     assert regid.name(0x6030_0000_0013_EDBE) == "S3_5_C11_C7_6"
