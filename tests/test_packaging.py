@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TOP = {
-    "pyproject.toml", "build_ffi.py", "csrc", "kvmsve", "tests", "benchmarks", "fuzz",
+    "pyproject.toml", "build_ffi.py", "csrc", "kvmsve", "tests", "benchmarks", "fuzz", "faults",
     "README.md", "LICENSE", ".ci", ".gitignore",
 }  # fmt: skip
 SHIPPED = {"linux73-vq1", "rfc-posted", "rfc-r1-s2m4", "rfc-r123-smeonly-s0m4"}

@@ -140,8 +140,19 @@ def test_init_refuses_in_order(abi, features, target, name):
     vcpu = a_host(abi).create_vm().create_vcpu(0)
     with refused(name):
         vcpu.init(features, target)
-    with refused("ENOEXEC"):
-        vcpu.get_one_reg(X0)
+    for reg_id in (X0, 0):  # before EINVAL for an ID of no architecture
+        with refused("ENOEXEC"):
+            vcpu.get_one_reg(reg_id)
+
+
+@pytest.mark.parametrize(("feature", "word"), [(32, 1), (63, 1), (64, 2), (223, 6)])
+def test_a_feature_number_beyond_the_first_word(feature, word):
+    """It is a bit of its own word, which no kernel knows, not of the first."""
+    wanted = [0] * 7
+    wanted[word] = 1 << feature - 32 * word
+    assert feature_words({feature}, RFC_V2) == wanted
+    with refused("ENOENT"):
+        a_host().create_vm().create_vcpu(0).init({feature})
 
 
 def test_unknown_features_are_found_before_a_change_of_features():
