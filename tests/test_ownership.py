@@ -171,22 +171,6 @@ def test_mainline_never_converts(s, m):
         both_ways(s, m, svcr, rule=NEVER, user=None)
 
 
-@pytest.mark.parametrize(
-    ("act", "start", "end"),
-    [(Ownership.load, USER, HOST), (Ownership.user_to_guest, USER, FREE), (Ownership.guest_to_user, GUEST, USER)],
-)
-def test_a_rewrite_without_memory_changes_the_label_only(act, start, end):
-    """rfc-v2.md Q13: nobody is told. The failure is used up: the way back rewrites what is in the wrong format."""
-    owner, regs = vcpu(2, 4, label=start)
-    before = bytes_of(regs)
-    regs.failing_allocations = 1
-    act(owner)
-    assert (owner.state, bytes_of(regs)) == (end, before)
-    back, old, new = (Ownership.user_to_guest, 4, 2) if end is USER else (Ownership.guest_to_user, 2, 4)
-    back(owner)
-    assert bytes_of(regs)[:2] == relayout(old, new)(*before[:2])
-
-
 def test_when_the_formats_can_differ():
     """need = H && !(S && s == m) as posted; R3 asks for M instead of H."""
     for s in range(17):

@@ -230,6 +230,8 @@ def test_an_instruction_that_is_undefined_here_is_a_difference(tmp_path: Path) -
     lines[0]["host"]["sme2"] = False
     recording = Recording(recorded.write(tmp_path / "file", lines))
     replay = Replay(recording)
+    *before, (line, run) = [(line, op) for line, op in recording if line <= 18]
+    for earlier in before:
+        replay.play(*earlier)
     with pytest.raises(Difference, match="line 18, run: guest step 13: expected done, actual UNDEFINED"):
-        for line, op in recording:
-            replay.play(line, op)
+        replay.play(line, run)

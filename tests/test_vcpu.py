@@ -56,20 +56,6 @@ def test_before_finalize():
         assert vcpu.get_one_reg(reg_id) == pattern(size)
 
 
-@pytest.mark.parametrize("features", [{SVE}, {SME}, {SVE, SME}])
-def test_finalize_without_memory(features):
-    """ENOMEM, and the vCPU is as it was before; a second try has memory."""
-    vcpu = a_host().create_vm().create_vcpu(0)
-    vcpu.init(features)
-    vcpu.fail_allocations()
-    with refused("ENOMEM"):
-        vcpu.finalize(VEC)
-    with refused("EPERM"):
-        vcpu.get_one_reg(z(0))
-    vcpu.finalize(VEC)
-    assert vcpu.get_one_reg(z(0)) == bytes(256)
-
-
 def test_a_plain_vcpu_needs_no_finalize():
     vcpu = make_vcpu()
     vcpu.set_one_reg(v(31), pattern(16))

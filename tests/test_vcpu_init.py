@@ -145,16 +145,6 @@ def test_init_refuses_in_order(abi, features, target, name):
             vcpu.get_one_reg(reg_id)
 
 
-@pytest.mark.parametrize(("feature", "word"), [(32, 1), (63, 1), (64, 2), (223, 6)])
-def test_a_feature_number_beyond_the_first_word(feature, word):
-    """It is a bit of its own word, which no kernel knows, not of the first."""
-    wanted = [0] * 7
-    wanted[word] = 1 << feature - 32 * word
-    assert feature_words({feature}, RFC_V2) == wanted
-    with refused("ENOENT"):
-        a_host().create_vm().create_vcpu(0).init({feature})
-
-
 def test_unknown_features_are_found_before_a_change_of_features():
     vcpu = make_vcpu({1})
     with refused("ENOENT"):
