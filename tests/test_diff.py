@@ -334,6 +334,23 @@ def test_registers_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert lines[1] == "0 of 37 operations differ"
 
 
+@pytest.mark.parametrize(("revisions", "end"), [(("v12", "rfc-v2"), 2), (("rfc-v2", "v12"), 1)])
+def test_a_guest_that_gets_less_far_is_a_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], revisions: tuple[str, str], end: int
+) -> None:
+    """RFC v2 knows no FPMR: there its write, of which the caller sees nothing, ends the guest's part."""
+    with kvmsve.record(tmp_path / "session.jsonl", kvmsve.Host(sve_vqs={1}, fpmr=True, abi=V12)) as host:
+        vcpu = host.create_vm().create_vcpu(0)
+        vcpu.init({Feature.SVE})
+        vcpu.finalize(Feature.VEC)
+        with vcpu.run() as guest:
+            guest.fpmr = 5
+    code, lines = printed(capsys, *revisions, "--recording", tmp_path / "session.jsonl")
+    assert code == 1
+    assert lines[1] == "1 of 5 operations differ"
+    assert (cells(lines[2])[end], cells(lines[2])[3 - end]) == ("guest step 0: UNDEFINED", "nothing more")
+
+
 def test_nothing_is_done_after_a_crash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with kvmsve.record(tmp_path / "session.jsonl", kvmsve.Host(sve_vqs={1}, sme_vqs={1}, abi=RFC_V2)) as host:
         vcpu = host.create_vm().create_vcpu(0)

@@ -355,6 +355,15 @@ def test_a_guest_after_its_run():
     assert vcpu.get_one_reg(z(0)) == pattern(32) + bytes(224)
 
 
+def test_a_guest_that_did_nothing_is_over_too():
+    vcpu = all_sme()
+    with vcpu.run() as guest:
+        pass
+    with pytest.raises(RuntimeError, match="ended"):
+        _ = guest.z[0]
+    assert vcpu.fp_state is FpState.HOST_OWNED
+
+
 def test_an_exception_in_the_block_still_puts_the_vcpu():
     vcpu = all_sme()
     with pytest.raises(IndexError), vcpu.run() as guest:

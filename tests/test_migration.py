@@ -134,6 +134,16 @@ def test_svcr_comes_before_what_it_zeroes():
     assert {regid.SVE_VLS, REVISIONS["v12"].sme_vls} <= {reg_id for reg_id, _ in save(vcpu).before_finalize}
 
 
+@pytest.mark.parametrize("revision", [name for name in REVISIONS if name in {f"v{n}" for n in range(3, 13)}])
+def test_a_save_leaves_za(revision):
+    """In v3 to v9 a GET of a row would copy the buffer into it (abi-revisions.md 5.2)."""
+    _, vcpu = make(revision, (1, 2), (1, 2, 4), 2, seed=5)
+    before = bytes(vcpu.sme_state)
+    assert any(before)
+    save(vcpu)
+    assert bytes(vcpu.sme_state) == before
+
+
 def test_smidr_is_not_read_where_that_crashes_the_host():
     assert REVISIONS["rfc-v2-r1"].smidr is SmidrRule.OOPS
     _, vcpu = make("rfc-v2-r1", (1, 2), (1, 2), 1, seed=3)

@@ -222,3 +222,16 @@ def test_crash_of_the_host_is_a_difference() -> None:
     run = {"op": "run", "vcpu": made[-1][1]["vcpu"], "ret": 0, "guest": []}
     with pytest.raises(Difference, match="line 99, run: expected success, actual a crash of the host"):
         play("rfc-posted", [*made, (99, run)])
+
+
+def test_an_instruction_that_is_undefined_here_is_a_difference(tmp_path: Path) -> None:
+    """The recorded guest wrote ZT0 in its last step; the host of this recording is said to have no SME2."""
+    lines = copy.deepcopy(recorded.SMALL)
+    lines[0]["host"]["sme2"] = False
+    recording = Recording(recorded.write(tmp_path / "file", lines))
+    replay = Replay(recording)
+    *before, (line, run) = [(line, op) for line, op in recording if line <= 18]
+    for earlier in before:
+        replay.play(*earlier)
+    with pytest.raises(Difference, match="line 18, run: guest step 13: expected done, actual UNDEFINED"):
+        replay.play(line, run)

@@ -109,6 +109,15 @@ def test_a_guest_has_what_the_id_registers_say(hidden):
                 assert getattr(guest, name) in (0, bytes(4), bytes(64))
 
 
+def test_a_set_of_smidr_succeeds_without_effect_in_rfc_v2():
+    """rfc-v2.md 1.4 and Q27, as R4 repairs the read."""
+    _, vcpu, _ = make(REVISIONS["rfc-v2"])
+    vcpu.set_one_reg(regid.SMIDR_EL1, word(0x12))
+    assert get(vcpu, regid.SMIDR_EL1) == 0
+    with vcpu.run() as guest:
+        assert guest.smidr == 0
+
+
 def test_smidr_of_the_vm_needs_the_capability():
     _, vcpu, _ = make(V12)
     vcpu.set_one_reg(regid.SMIDR_EL1, word(0))
@@ -151,6 +160,14 @@ def test_what_another_vcpu_hides_is_gone_at_once():
     other.set_one_reg(regid.ID_AA64SMFR0_EL1, word(smfr0))
     assert vcpu.get_one_reg(regid.ZT0) == b"\x2a" * 64
     assert regid.FFR_ID in vcpu.get_reg_list()
+
+
+def test_a_list_is_not_kept_when_fa64_alone_is_hidden():
+    _, vcpu, other = make(V12)
+    vcpu.set_one_reg(regid.SVCR, word(1))
+    assert regid.FFR_ID in vcpu.get_reg_list()
+    other.set_one_reg(regid.ID_AA64SMFR0_EL1, word(get(other, regid.ID_AA64SMFR0_EL1) & ~(1 << 63)))
+    assert regid.FFR_ID not in vcpu.get_reg_list()
 
 
 @pytest.mark.parametrize("row", [0, 1, 15])
