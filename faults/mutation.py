@@ -197,7 +197,7 @@ def main(modules: list[str]) -> int:
     """0 if every survivor is a listed one."""
     trial = Trial(modules or list(MODULES))
     os.chdir(ROOT)
-    pytest.main(["-q", "-p", "no:cacheprovider", *TESTS], plugins=[trial])
+    pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *TESTS], plugins=[trial])
     listed: dict[str, Any] = tomllib.loads((ROOT / "faults/survivors.toml").read_text())
     explained = {line for group in listed["group"] for line in group["mutants"]}
     unexplained = [mutant for mutant in trial.survivors if str(mutant) not in explained and not mutant.is_wording]

@@ -26,7 +26,8 @@ KNOWN_IDS = frozenset(IDS)
 NUMBERS = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 31, 32, 64, 239, 255, 256, 511, 512, 1 << 31, (1 << 32) - 1, 1 << 32,
            1 << 60, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64, 1 << 200, -1, -2, -(1 << 31), -(1 << 63),
            -(1 << 64)]  # fmt: skip
-NOTHINGS = [None, "1", "", 1.0, 0.5, float("nan"), (1,), (), {}, {1: 2}, object(), 1j, np.zeros(2), np.zeros(())]
+# None equals a number: in a set the two would be one.
+NOTHINGS = [None, "1", "", 1.5, 0.5, float("nan"), (1,), (), {}, {1: 2}, object(), 1j, np.zeros(2), np.zeros(())]
 SIZES = [0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 255, 256, 257, 512, 8192]
 
 
