@@ -93,6 +93,21 @@ def test_the_name_of_each_listed_register(reg_id, theirs):
     assert regid.name(reg_id) == our_name(reg_id, theirs)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ((3, 3, 4, 4, 2), "FPMR"),
+        ((3, 4, 1, 2, 0), "ZCR_EL2"),
+        ((3, 4, 1, 2, 5), "SMPRIMAP_EL2"),
+        ((3, 4, 1, 2, 6), "SMCR_EL2"),
+    ],
+)
+def test_names_of_registers_of_later_revisions(encoding, name):
+    """Arm ARM: op0, op1, CRn, CRm, op2."""
+    op0, op1, crn, crm, op2 = encoding
+    assert regid.name(0x6030_0000_0013_0000 | op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2) == name
+
+
 def test_names_of_what_is_not_listed():
     assert regid.name(0x6060_0000_0017_FFFF, sme_vls=0x6060_0000_0017_FFFF) == "SME_VLS"
     assert regid.name(0x6060_0000_0017_FFFE, sme_vls=0x6060_0000_0017_FFFE) == "SME_VLS"
