@@ -24,6 +24,8 @@
 #include <unistd.h>
 
 #define DEVICE "/dev/kvm"
+#define DEVICE_MAJOR 10u
+#define DEVICE_MINOR 232u
 #define KVMIO 0xAEu
 #define FIRST_OF_ANOTHER_DRIVER 0x20u /* Nitro Enclaves have a part of KVM's numbers */
 #define LAST_OF_ANOTHER_DRIVER 0x3Fu
@@ -46,12 +48,15 @@ __attribute__((constructor)) static void stay_in_the_emulator(void)
         unsetenv("LD_PRELOAD");
 }
 
+/* A connection, or -1 and errno: ENODEV where no server answers. */
 static int connect_to_server(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const char *name = getenv("KVMSVE_SOCKET");
-    if (name == NULL || strlen(name) >= sizeof address.sun_path)
+    if (name == NULL || strlen(name) >= sizeof address.sun_path - 1) {
+        errno = ENODEV;
         return -1;
+    }
     strcpy(address.sun_path + 1, name); /* behind a zero: an abstract name, of which no file can be left */
     int server = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (server < 0)
@@ -60,6 +65,7 @@ static int connect_to_server(void)
         if (errno == EINTR)
             continue;
         close(server);
+        errno = ENODEV;
         return -1;
     }
     return server;
@@ -170,14 +176,14 @@ static int64_t serve(int server, int scratch, int *error)
 }
 
 /* The outcome of an operation at the server, as of a system call: EMFILE where there is no room for the descriptors that
- * it takes, ENODEV where no server answers. */
+ * it takes, ENODEV where no server answers. errno stays as it was where the operation succeeds. */
 static int forward(struct message message, int on)
 {
     int saved = errno;
     int64_t result = -1;
     int server = connect_to_server();
     int scratch = server < 0 ? -1 : memfd_create("kvmsve scratch", MFD_CLOEXEC);
-    int error = scratch < 0 && (errno == EMFILE || errno == ENFILE) ? errno : ENODEV;
+    int error = scratch < 0 ? errno : ENODEV;
     int descriptors[] = {scratch, on};
     if (scratch >= 0 && send_message(server, &message, descriptors, on < 0 ? 1 : 2) == 0)
         result = serve(server, scratch, &error);
@@ -273,7 +279,7 @@ static unsigned mode_of(int flags, va_list arguments)
         int found = is_device(path);                                                                               \
         int result = NEXT(stat_function, #name)(found ? "/dev/null" : path, status);                               \
         if (found && result == 0)                                                                                  \
-            status->st_rdev = makedev(10, 232);                                                                    \
+            status->st_rdev = makedev(DEVICE_MAJOR, DEVICE_MINOR);                                                                    \
         return result;                                                                                             \
     }
 
@@ -284,7 +290,7 @@ static unsigned mode_of(int flags, va_list arguments)
         int result =                                                                                               \
             NEXT(statat_function, #name)(at, found ? "/dev/null" : path, status, flags);                           \
         if (found && result == 0)                                                                                  \
-            status->st_rdev = makedev(10, 232);                                                                    \
+            status->st_rdev = makedev(DEVICE_MAJOR, DEVICE_MINOR);                                                                    \
         return result;                                                                                             \
     }
 
@@ -294,7 +300,7 @@ static unsigned mode_of(int flags, va_list arguments)
         int found = is_device(path);                                                                               \
         int result = NEXT(old_stat_function, #name)(version, found ? "/dev/null" : path, status);                  \
         if (found && result == 0)                                                                                  \
-            status->st_rdev = makedev(10, 232);                                                                    \
+            status->st_rdev = makedev(DEVICE_MAJOR, DEVICE_MINOR);                                                                    \
         return result;                                                                                             \
     }
 
@@ -341,8 +347,8 @@ int statx(int at, const char *restrict path, int flags, unsigned mask, struct st
     int result = NEXT(statx_function, "statx")(
         at, found ? "/dev/null" : path, flags, mask, status);
     if (found && result == 0) {
-        status->stx_rdev_major = 10;
-        status->stx_rdev_minor = 232;
+        status->stx_rdev_major = DEVICE_MAJOR;
+        status->stx_rdev_minor = DEVICE_MINOR;
     }
     return result;
 }

@@ -41,7 +41,7 @@ ELSEWHERE = pytest.param(
 MACHINES = pytest.mark.parametrize("machine", [platform.machine(), ELSEWHERE])
 
 
-PARTS = ["names", "copies", "fork", "killed", "threads", "limit"]  # of kvm_life.c
+PARTS = ["names", "copies", "fork", "killed", "threads", "limit", "nobody"]  # of kvm_life.c
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from struct import Struct
 
 from . import uapi
 from .file import Call, File, ioctl
 
 
-class AttributesFile(File):
+class AttributesFile(File, ABC):
     """A file with attributes. A subclass says which by `attribute_struct`."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._values: dict[tuple[int, int], bytes] = {}
 
+    @abstractmethod
     def attribute_struct(self, group: int, attr: int) -> Struct | None:
         """What an attribute points to; empty for a command. None where there is no such attribute."""
-        raise NotImplementedError
 
     @ioctl(uapi.KVM_HAS_DEVICE_ATTR)
     def has_device_attr(self, call: Call) -> None:

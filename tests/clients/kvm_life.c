@@ -193,12 +193,27 @@ static void check_limit(void)
     struct rlimit limit, old;
     CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
     limit = old;
-    limit.rlim_cur = (rlim_t)last + 3; /* the shim needs two: no room for a third */
-    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    CHECK(ioctl(vm, KVM_CREATE_VCPU, 0ul) == -1 && errno == EMFILE);
+    for (rlim_t room = 0; room < 3; room++) { /* the shim needs two, and the new file is the third */
+        limit.rlim_cur = (rlim_t)last + 1 + room;
+        CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+        CHECK(ioctl(vm, KVM_CREATE_VCPU, 0ul) == -1 && errno == EMFILE);
+    }
     CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
     CHECK(ioctl(vm, KVM_CREATE_VCPU, 1ul) >= 0);
     puts("limit");
+}
+
+/* ENODEV whatever errno was, for a name of which there is no server and for one that is too long for a socket's. */
+static void check_nobody(void)
+{
+    for (size_t length = 100; length < 120; length++) {
+        char name[120] = "";
+        memset(name, 'n', length);
+        CHECK(setenv("KVMSVE_SOCKET", name, 1) == 0);
+        errno = EMFILE;
+        CHECK(open("/dev/kvm", O_RDWR) == -1 && errno == ENODEV);
+    }
+    puts("nobody");
 }
 
 int main(void)
@@ -210,5 +225,6 @@ int main(void)
     check_killed();
     check_threads();
     check_limit();
+    check_nobody();
     return 0;
 }
