@@ -255,7 +255,7 @@ class IoctlVcpu:
                 outcome.append(error)
                 self.host.guests.arrived.put(None)
 
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=run, daemon=True)  # a guest that nobody lets go must not keep pytest
         thread.start()
         guest = self.host.guests.arrived.get()
         if guest is None:

@@ -47,9 +47,10 @@ def test_every_faulty_module_is_python():
 
 
 def test_every_module_and_c_file_has_a_fault():
-    modules = {f"kvmsve/{path.name}" for path in (ROOT / "kvmsve").glob("*.py") if path.stem not in NO_RULE}
-    core = {f"csrc/{name}" for name in ("rewrite.c", "fpsimd.c", "layout.h", "contract.h")}
-    assert {fault["file"] for fault in FAULTS} == modules | core
+    modules = {path for path in (ROOT / "kvmsve").rglob("*.py") if path.stem not in NO_RULE}
+    core = {ROOT / "csrc" / name for name in ("rewrite.c", "fpsimd.c", "layout.h", "contract.h", "kvm_shim.c")}
+    without = (modules | core) - {ROOT / fault["file"] for fault in FAULTS}
+    assert sorted(map(str, without)) == []
 
 
 def test_the_tests_that_are_to_run_first_exist():

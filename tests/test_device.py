@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from ioctl_host import Edge, Guests, InProcess, IoctlHost
 import kvmsve
 from kvmsve import Feature, Host, regid
 from kvmsve.device import Device, uapi
+from kvmsve.device.machine import create_host
 from kvmsve.device.script import SHUTDOWN, load_script, mmio_write
 from kvmsve.recording import Recording
 from kvmsve.replay import Replay
@@ -185,6 +187,47 @@ def test_capabilities_of_registers_are_the_hosts(sve, sme, expected):
     assert tuple(device.ioctl(kvm, uapi.KVM_CHECK_EXTENSION, cap) for cap in caps) == expected
 
 
+@pytest.mark.parametrize("offered", [True, False])
+def test_capabilities_of_features_are_the_hosts(offered):
+    host = Host(sve_vqs={1})
+    if not offered:
+        host.features_offered -= {Feature.PMU_V3.value}
+    device = Device(host)
+    assert device.ioctl(device.open(), uapi.KVM_CHECK_EXTENSION, 126) == offered
+
+
+def test_the_host_of_kvmsve_run_is_what_its_registers_say():
+    """PARange 5 is 48 bits of address; PMUVer 0 goes without KVM_CAP_ARM_PMU_V3 and the feature's bit."""
+    device = Device(create_host(kvmsve.RFC_V2, {1}, {1}, sme2=False, fa64=False))
+    kvm = device.open()
+    vm, vcpu = create_sve_vcpu(device)
+    mmfr0, dfr0 = (get(device, vcpu, regid.sysreg_id(3, 0, 0, crm, 0), 8) for crm in (7, 5))
+    assert (mmfr0[0] & 0xF, device.ioctl(kvm, uapi.KVM_CHECK_EXTENSION, 165)) == (5, 48)
+    assert (dfr0[1] & 0xF, device.ioctl(kvm, uapi.KVM_CHECK_EXTENSION, 126)) == (0, 0)
+    another = device.ioctl(vm, uapi.KVM_CREATE_VCPU, 1)
+    init = uapi.VCPU_INIT.pack(5, 1 << Feature.PMU_V3.value, *[0] * 6)
+    assert fails(device, another, uapi.KVM_ARM_VCPU_INIT, init) == "EINVAL"
+
+
+def test_a_capability_is_enabled_without_flags():
+    device = Device(Host(sve_vqs={1}, abi=kvmsve.MAINLINE_7_3))
+    vm = device.ioctl(device.open(), uapi.KVM_CREATE_VM)
+    assert fails(device, vm, uapi.KVM_ENABLE_CAP, uapi.ENABLE_CAP.pack(239, 1, *[0] * 4)) == "EINVAL"
+    assert device.ioctl(vm, uapi.KVM_ENABLE_CAP, uapi.ENABLE_CAP.pack(239, 0, *[0] * 4)) == 0
+
+
+def test_an_ioctl_of_interrupts_reads_its_structure_and_does_nothing(device):
+    vm, _ = create_vcpu(device)
+    assert device.ioctl(vm, uapi.KVM_IRQ_LINE, bytes(8)) == 0
+    assert fails(device, vm, uapi.KVM_IRQ_LINE, NOWHERE) == "EFAULT"
+
+
+@pytest.mark.parametrize("room", [0, 1, 31])
+def test_a_structure_that_ends_outside_memory_is_efault(device, room):
+    _, vcpu = create_vcpu(device)
+    assert fails(device, vcpu, uapi.KVM_ARM_VCPU_INIT, Edge().place(SVE_INIT[:room])) == "EFAULT"
+
+
 def test_a_vcpu_index_is_checked_as_the_kernel_does(device):
     vm, _ = create_vcpu(device, 3)
     assert fails(device, vm, uapi.KVM_CREATE_VCPU, 3) == "EEXIST"
@@ -207,6 +250,7 @@ PAGE = mmap.PAGESIZE
     ("region", "outcome"),
     [
         ((1, 0, 0x10000, PAGE, 0x7000_0000_0000), None),
+        ((1, 0, PAGE, PAGE, 0), None),  # the next page
         ((0, 0, 0x200000, PAGE, 0), None),  # the slot moves
         ((0, 1, 0, PAGE, 0), None),  # a log of dirty pages begins
         ((0, 0, 0, 0, 0), None),  # the slot goes
@@ -237,6 +281,8 @@ def test_the_log_of_a_slot_has_no_dirty_page(device):
     vm, _ = create_vcpu(device)
     bitmap_ = (ctypes.c_uint64 * 2)(*[1] * 2)
     asked = uapi.DIRTY_LOG.pack(0, 0, ctypes.addressof(bitmap_))
+    assert fails(device, vm, uapi.KVM_GET_DIRTY_LOG, asked) == "ENOENT"
+    device.ioctl(vm, uapi.KVM_SET_USER_MEMORY_REGION, uapi.MEMORY_REGION.pack(0, 0, 0, 65 * PAGE, 0))
     assert fails(device, vm, uapi.KVM_GET_DIRTY_LOG, asked) == "ENOENT"
     device.ioctl(vm, uapi.KVM_SET_USER_MEMORY_REGION, uapi.MEMORY_REGION.pack(0, 1, 0, 65 * PAGE, 0))
     assert device.ioctl(vm, uapi.KVM_GET_DIRTY_LOG, asked) == 0
@@ -455,6 +501,50 @@ def test_guests_do_what_those_of_a_recording_did(tmp_path):
         assert fails(device, vcpu, uapi.KVM_RUN) == "EINTR"
     for n in (3, 4):
         assert get(device, vcpu, z(n))[:16] == pattern(16, n)
+
+
+def test_a_recorded_guest_is_that_of_the_same_index(tmp_path):
+    host = Host(sve_vqs={1, 2})
+    with kvmsve.record(tmp_path / "runs.jsonl", host) as recorded:
+        vm = recorded.create_vm()
+        for index in (0, 1):
+            vcpu = vm.create_vcpu(index)
+            vcpu.init({Feature.SVE})
+            vcpu.finalize(Feature.VEC)
+            with vcpu.run() as guest:
+                guest.v[1] = pattern(16, index)
+    device = Device(host, script=load_script(tmp_path / "runs.jsonl"))
+    vm, first = create_vcpu(device, 1)
+    for index, vcpu in ((1, first), (0, device.ioctl(vm, uapi.KVM_CREATE_VCPU, 0))):
+        device.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, SVE_INIT)
+        device.ioctl(vcpu, uapi.KVM_ARM_VCPU_FINALIZE, uapi.WORD.pack(Feature.VEC.value))
+        assert fails(device, vcpu, uapi.KVM_RUN) == "EINTR"
+        assert get(device, vcpu, z(1))[:16] == pattern(16, index)
+
+
+def test_an_ioctl_waits_for_the_one_at_work_on_the_same_file():
+    """As on vcpu->mutex; an ioctl on another file of the VM does not wait."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def script(guest, vcpu, n):
+        entered.set()
+        assert leave.wait(60)
+
+    device = Device(Host(sve_vqs={1}), script=script)
+    vm, vcpu = create_sve_vcpu(device)
+    running = threading.Thread(target=fails, args=(device, vcpu, uapi.KVM_RUN))
+    asking = threading.Thread(target=fails, args=(device, vcpu, uapi.KVM_GET_MP_STATE, bytearray(4)))
+    running.start()
+    assert entered.wait(60)
+    asking.start()
+    asking.join(0.1)
+    waits = asking.is_alive()
+    others = device.ioctl(vm, uapi.KVM_IRQ_LINE, bytes(8))
+    leave.set()
+    assert (waits, others) == (True, 0)
+    for thread in (running, asking):
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_a_host_that_crashes_stays_down():

@@ -18,7 +18,7 @@ from ioctl_host import Guests, InProcess, IoctlHost, Remote
 
 import kvmsve
 from kvmsve import Feature, Host
-from kvmsve.device import Device, uapi
+from kvmsve.device import Device, program, uapi
 from kvmsve.device.program import command, environment, find_program
 from kvmsve.device.server import Server, address
 from kvmsve.recording import Recording
@@ -41,7 +41,7 @@ ELSEWHERE = pytest.param(
 MACHINES = pytest.mark.parametrize("machine", [platform.machine(), ELSEWHERE])
 
 
-PARTS = ["names", "copies", "fork", "killed", "threads", "limit", "nobody"]  # of kvm_life.c
+PARTS = ["names", "copies", "pages", "fork", "killed", "threads", "limit", "nobody"]  # of kvm_life.c
 
 
 @pytest.fixture(scope="session")
@@ -271,6 +271,15 @@ def test_who_says_nonsense_to_the_server_is_not_answered():
                 assert nobody.recv(1) == b""
 
 
+def test_another_users_program_is_not_answered(build, monkeypatch):
+    with remote(build("ioctl_client", platform.machine()), Device(Host())) as client:
+        kvm = client.open()
+        somebody = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: somebody)
+        with pytest.raises(OSError, match="No such device"):
+            client.ioctl(kvm, uapi.KVM_GET_API_VERSION)
+
+
 # The command
 
 
@@ -349,6 +358,19 @@ def test_what_is_missing_is_named_with_the_way_to_get_it(capsys, tmp_path, monke
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     assert "no C compiler; on Debian: sudo apt install gcc" in complaint(capsys, "run", "--", true)
+
+
+def test_emulators_that_a_script_starts_are_told_of_the_shim(tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "shim", lambda machine: Path(f"/shim-{machine}"))
+    monkeypatch.setenv("QEMU_SET_ENV", "A=B")
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    variables = environment(find_program(str(script)), "the-server", Path("/arm64"))
+    assert variables["KVMSVE_SOCKET"] == "the-server"
+    assert variables["LD_PRELOAD"].split(":")[0] == f"/shim-{platform.machine()}"
+    assert variables["QEMU_SET_ENV"] == "LD_PRELOAD=/shim-aarch64,A=B"
+    assert variables["QEMU_LD_PREFIX"] == "/arm64"
 
 
 def test_the_shim_is_built_once(build, tmp_path, monkeypatch, capfd):

@@ -101,12 +101,22 @@ static void check_names(void)
     }
     int kvm = openat(AT_FDCWD, "/dev/kvm", O_RDWR | O_CLOEXEC);
     CHECK(kvm >= 0 && fcntl(kvm, F_GETFD) == FD_CLOEXEC);
-    struct stat status;
     CHECK(access("/dev/kvm", R_OK | W_OK) == 0 && faccessat(AT_FDCWD, "/dev/kvm", F_OK, 0) == 0);
-    CHECK(stat("/dev/kvm", &status) == 0 && S_ISCHR(status.st_mode));
-    CHECK(major(status.st_rdev) == 10 && minor(status.st_rdev) == 232);
+    CHECK(access("/dev/kvm", R_OK | X_OK) == -1 && errno == EACCES);
+    struct stat status[3];
+    CHECK(stat("/dev/kvm", &status[0]) == 0 && lstat("/dev/kvm", &status[1]) == 0);
+    CHECK(fstatat(AT_FDCWD, "/dev/kvm", &status[2], 0) == 0);
+    for (size_t n = 0; n < 3; n++) {
+        CHECK(S_ISCHR(status[n].st_mode));
+        CHECK(major(status[n].st_rdev) == 10 && minor(status[n].st_rdev) == 232);
+    }
+    struct statx extended;
+    CHECK(statx(AT_FDCWD, "/dev/kvm", 0, STATX_BASIC_STATS, &extended) == 0 && S_ISCHR(extended.stx_mode));
+    CHECK(extended.stx_rdev_major == 10 && extended.stx_rdev_minor == 232);
+    CHECK(stat("/dev/null", &status[0]) == 0 && major(status[0].st_rdev) == 1);
     CHECK(access("/dev/kvm/none", F_OK) != 0 && open("/dev/kvm-none", O_RDWR) < 0 && errno == ENOENT);
     CHECK(ioctl(kvm, 0xAE7Ful, 0ul) == -1 && errno == ENOTTY);
+    CHECK(ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && errno == ENOTTY); /* as it was */
     CHECK(ioctl(0, KVM_RUN, 0ul) == -1);
     CHECK(ioctl(999, KVM_RUN, 0ul) == -1 && errno == EBADF);
     CHECK(close(kvm) == 0);
@@ -124,6 +134,22 @@ static void check_copies(void)
     CHECK(dup2(third, copy) == copy && close(third) == 0 && holds(copy, 1, 7));
     CHECK(close(copy) == 0);
     puts("copies");
+}
+
+static void check_pages(void)
+{
+    int vcpu = create_vcpu(create_vm(), 0);
+    uint8_t *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(pages != MAP_FAILED);
+    uint8_t *value = pages + 4096 - 8;
+    for (uint8_t n = 0; n < 16; n++)
+        value[n] = n;
+    CHECK(set(vcpu, zreg(4), value) == 0);
+    memset(value, 0xff, 16);
+    CHECK(get(vcpu, zreg(4), value) == 0);
+    for (uint8_t n = 0; n < 16; n++)
+        CHECK(value[n] == n);
+    puts("pages");
 }
 
 static void check_fork(void)
@@ -189,7 +215,10 @@ static void check_threads(void)
 static void check_limit(void)
 {
     int vm = create_vm();
-    int last = dup(vm);
+    int last;
+    do /* until no number below is free */
+        last = dup(vm);
+    while (last < vm);
     struct rlimit limit, old;
     CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
     limit = old;
@@ -221,6 +250,7 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     check_names();
     check_copies();
+    check_pages();
     check_fork();
     check_killed();
     check_threads();
