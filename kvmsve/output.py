@@ -25,3 +25,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError of the block, which reads or writes this file, names it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise

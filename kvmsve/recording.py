@@ -19,7 +19,7 @@ from typing import IO, Any
 from . import reglist
 from .abi import Abi, abi
 from .lines import DamagedFile, read_lines
-from .output import whole_file
+from .output import naming, whole_file
 from .schema import (
     FIELDS_OF_SUCCESS,
     HOST_FIELDS,
@@ -227,8 +227,9 @@ def _once_each(fields: list[tuple[str, Any]]) -> Op:
 class Writer:
     """A recording that is being written; `write_recording` opens one."""
 
-    def __init__(self, file: IO[bytes], host: Host, source: str) -> None:
+    def __init__(self, file: IO[bytes], path: Path, host: Host, source: str) -> None:
         self._file = file
+        self._path = path
         self._write(
             {"format": FORMAT, "version": VERSION, "abi": host.abi.name, "host": _describe(host), "source": source}
         )
@@ -238,7 +239,8 @@ class Writer:
         self._write({"op": op, **fields})
 
     def _write(self, line: Op) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":"), default=index).encode() + b"\n")
+        with naming(self._path):
+            self._file.write(json.dumps(line, separators=(",", ":"), default=index).encode() + b"\n")
 
 
 @contextmanager
@@ -246,8 +248,13 @@ def write_recording(path: str | os.PathLike[str], host: Host, source: str) -> It
     """A Writer whose file is there, complete, when the block ends well; .xz packs it."""
     path = Path(path)
     opened = lzma.open if path.suffix == ".xz" else open
-    with whole_file(path) as partial, opened(partial, "wb") as file:
-        yield Writer(file, host, source)
+    with whole_file(path) as partial:
+        file = opened(partial, "wb")
+        try:
+            yield Writer(file, path, host, source)
+        finally:
+            with naming(path):
+                file.close()
 
 
 def _numbers(host: Op) -> Op:

@@ -11,7 +11,7 @@ PACKAGE = Path(kvmsve.__file__).parent
 ORDER = [
     "errors", "mutex", "layout", "regid", "abi", "views", "onereg", "sysreg", "idregs", "reglist", "features",
     "regfile", "svcr", "ownership", "cpu", "guest", "system", "registers", "vcpu", "migration", "lines", "output",
-    "schema", "compare", "steps", "recording", "replay", "recorded_guest", "recorder", "snapshot", "losses",
+    "schema", "compare", "steps", "recording", "replay", "recorded_guest", "oplog", "recorder", "snapshot", "losses",
     "rehearsal", "findings", "save_rules", "restore_rules", "lint", "show", "bench", "probes", "diff", "divergence",
     "device.uapi", "device.memory", "device.file", "device.attributes", "device.gic", "device.memslots",
     "device.script", "device.kernel", "device.vcpu", "device.vm", "device.system", "device.descriptors",
