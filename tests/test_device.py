@@ -19,7 +19,8 @@ import kvmsve
 from kvmsve import Feature, Host, regid
 from kvmsve.device import Device, uapi
 from kvmsve.device.machine import create_host
-from kvmsve.device.script import SHUTDOWN, load_script, mmio_write
+from kvmsve.device.memory import OwnMemory
+from kvmsve.device.script import SHUTDOWN, ScriptFailure, load_script, mmio_write
 from kvmsve.recording import Recording
 from kvmsve.replay import Replay
 
@@ -225,7 +226,9 @@ def test_an_ioctl_of_interrupts_reads_its_structure_and_does_nothing(device):
 @pytest.mark.parametrize("room", [0, 1, 31])
 def test_a_structure_that_ends_outside_memory_is_efault(device, room):
     _, vcpu = create_vcpu(device)
-    assert fails(device, vcpu, uapi.KVM_ARM_VCPU_INIT, Edge().place(SVE_INIT[:room])) == "EFAULT"
+    edge = Edge()
+    assert fails(device, vcpu, uapi.KVM_ARM_VCPU_INIT, edge.place(SVE_INIT[:room])) == "EFAULT"
+    assert device.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, edge.place(SVE_INIT)) == 0
 
 
 def test_a_vcpu_index_is_checked_as_the_kernel_does(device):
@@ -405,6 +408,32 @@ def test_a_system_register_is_stored_at_once_or_not_at_all(device, room):
     assert edge.taken(room) == b"\xa5" * room
 
 
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_a_set_of_a_system_register_fetches_8_bytes_whatever_its_id_says(device, size):
+    """rfc-v2.md 3.3: first the bytes, then ENOENT for an ID of another size."""
+    _, vcpu = create_sve_vcpu(device)
+    reg_id = regid.ZCR_EL1 & ~(0xF << 52) | size << 52
+    for room, outcome in ((7, "EFAULT"), (8, "ENOENT")):
+        edge = Edge()
+        request = uapi.ONE_REG.pack(reg_id, edge.place(bytes(room)))
+        assert fails(device, vcpu, uapi.KVM_SET_ONE_REG, request) == outcome
+
+
+def test_what_has_no_room_for_its_descriptor_can_be_created_later(device):
+    """KVM undoes the creation: the vCPU is as new, and there is no interrupt controller."""
+
+    def refuse(file):
+        raise OSError(errno.EMFILE, "no room")
+
+    vm = device.ioctl(device.open(), uapi.KVM_CREATE_VM)
+    gic = ctypes.create_string_buffer(uapi.CREATE_DEVICE.pack(7, 0, 0))
+    for request, argument in ((uapi.KVM_CREATE_VCPU, 3), (uapi.KVM_CREATE_DEVICE, ctypes.addressof(gic))):
+        with pytest.raises(OSError, match="no room"):
+            device.call(vm, request, argument, OwnMemory(), refuse)
+        assert device.ioctl(vm, request, argument) >= 0
+        assert fails(device, vm, request, argument) == "EEXIST"
+
+
 def test_an_id_of_the_largest_size_is_refused_by_its_rule(device):
     _, vcpu = create_sve_vcpu(device)
     huge = regid.ARM64 | 0xF << 52 | regid.SVE
@@ -474,6 +503,38 @@ def test_a_script_acts_and_ends_the_run():
     assert (word(vcpu, 8), word(vcpu, 32)) == (24, 1)
     assert runs == [(0, 0), (0, 1)]
     assert get(device, vcpu, z(5))[:32] == bytes(range(32))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "no such file"), SystemExit(3), ZeroDivisionError("by 0")])
+def test_what_a_script_raises_is_no_errno_of_kvm(error):
+    def script(guest, vcpu, n):
+        raise error
+
+    device = Device(Host(sve_vqs={1}), script=script)
+    _, vcpu = create_sve_vcpu(device)
+    with pytest.raises(ScriptFailure, match=f"^{type(error).__name__}: "):
+        device.ioctl(vcpu, uapi.KVM_RUN)
+    assert get(device, vcpu, z(0)) == bytes(256)
+
+
+def test_a_vcpu_that_is_closed_while_it_runs_is_open_until_the_run_ends():
+    """What takes its number meanwhile is not written to."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def script(guest, vcpu, n):
+        entered.set()
+        assert leave.wait(60)
+
+    device = Device(Host(sve_vqs={1}), script=script)
+    _, vcpu = create_sve_vcpu(device)
+    running = threading.Thread(target=fails, args=(device, vcpu, uapi.KVM_RUN))
+    running.start()
+    assert entered.wait(60)
+    os.close(vcpu)
+    assert device.sweep() == []
+    leave.set()
+    running.join(60)
+    assert device.sweep() == ["vm 0 vcpu 0"]
 
 
 def test_a_stopped_vcpu_does_not_run_its_guest():
@@ -571,7 +632,7 @@ def test_calls_on_the_device_are_recorded(tmp_path):
     for line, op in recording:
         replay.play(line, op)
         ops.append((op["op"], op.get("errno")))
-    assert ops[-3:] == [("get", None), ("get_short", "EFAULT"), ("run", None)]
+    assert ops[-3:] == [("set", None), ("get_short", "EFAULT"), ("run", None)]
     assert replay.vcpus[0].get_one_reg(z(0))[:32] == pattern(256, 3)[:32]
 
 

@@ -255,7 +255,7 @@ def test_a_script_that_fails_is_told_and_the_run_fails(build):
         with pytest.raises(OSError, match="Input/output error"):
             client.ioctl(vcpu.on, uapi.KVM_RUN)
         assert vcpu.get_one_reg(z(0)) == bytes(256)
-    assert [line.partition(":")[0] for line in complaints] == ["IndexError"]
+    assert complaints == ["the guest's script has failed: IndexError: there is no Z99: they go from 0 to 31"]
 
 
 def test_who_says_nonsense_to_the_server_is_not_answered():
@@ -319,7 +319,13 @@ def test_a_mistake_is_one_line(capsys, arguments, said):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("run = 3", "a function run(guest, vcpu, n)"), ("1 +", "SyntaxError"), ("raise KeyError('x')", "KeyError")],
+    [
+        ("run = 3", "a function run(guest, vcpu, n)"),
+        ("1 +", "SyntaxError"),
+        ("raise KeyError('x')", "KeyError"),
+        ("open('/none')", "FileNotFoundError"),
+        ("exit(3)", "SystemExit"),
+    ],
 )
 def test_a_script_that_is_none_is_refused_before_the_program_starts(capsys, tmp_path, text, said):
     script = tmp_path / "guest.py"
@@ -358,6 +364,23 @@ def test_what_is_missing_is_named_with_the_way_to_get_it(capsys, tmp_path, monke
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     assert "no C compiler; on Debian: sudo apt install gcc" in complaint(capsys, "run", "--", true)
+
+
+def test_a_program_of_this_folder_is_not_looked_for_in_path(tmp_path, monkeypatch, capfd):
+    script = tmp_path / "ls"
+    script.write_text("#!/bin/sh\necho mine\n")
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert run(capfd, "run", "--", "./ls") == (0, "mine\n", "")
+
+
+def test_a_recording_that_cannot_be_written_fails_the_run_and_no_call(build, capfd):
+    client = build("ioctl_client", platform.machine())
+    orders = "open\\nioctl 5 ae01 =0\\n" + "ioctl 6 ae03 =1\\n" * 300
+    code, out, err = run(capfd, "run", "--record", "/dev/full", "--", "sh", "-c", f"printf '{orders}' | {client}")
+    assert (code, err) == (2, "kvmsve: /dev/full: No space left on device\n")
+    assert len(out.splitlines()) == 302
+    assert "-1" not in out.split()
 
 
 def test_emulators_that_a_script_starts_are_told_of_the_shim(tmp_path, monkeypatch):

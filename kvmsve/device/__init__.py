@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +91,15 @@ class Device:
         self, descriptor: int, request: int, arg: int, memory: Memory, install: Callable[[File], int], who: str = ""
     ) -> int:
         """As ioctl, for a program with this memory, which gets new files from `install`; `who` is for the trace."""
+        held = os.dup(descriptor)  # the file stays open until its ioctl has ended
+        try:
+            return self._call(held, request, arg, memory, install, who)
+        finally:
+            os.close(held)
+
+    def _call(
+        self, descriptor: int, request: int, arg: int, memory: Memory, install: Callable[[File], int], who: str
+    ) -> int:
         file = self._descriptors.find(descriptor)
         if file is None:
             raise OSError(errno.ENOTTY, "the descriptor is none of KVM's")

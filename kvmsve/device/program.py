@@ -42,7 +42,7 @@ def find_program(name: str) -> Program:
     found = shutil.which(name)
     if found is None:
         raise BadProgram(f"{name}: {'not executable' if Path(name).exists() else 'no such program'}")
-    path = Path(found)
+    path = Path(found).absolute()  # no name that Popen would look for in PATH
     with path.open("rb") as file:
         if file.read(len(ELF_MAGIC)) != ELF_MAGIC:
             return Program(path, None, None)

@@ -42,6 +42,10 @@ class ScriptError(Exception):
     """The file is no script: names it and the reason."""
 
 
+class ScriptFailure(Exception):
+    """The script has raised something in a run: says what."""
+
+
 def idle(guest: Any, vcpu: int, n: int) -> None:
     """The guest does nothing, and does not touch a register."""
 
@@ -73,10 +77,12 @@ def load_script(path: Path) -> Script:
     if path.suffix != ".py":
         return steps_of(Recording(path))
     try:
-        found = runpy.run_path(str(path)).get("run")
+        path.open().close()
     except OSError as error:
         raise ScriptError(f"{path}: {error.strerror}") from None
-    except Exception as error:
+    try:
+        found = runpy.run_path(str(path)).get("run")
+    except (Exception, SystemExit) as error:
         raise ScriptError(f"{path}: {type(error).__name__}: {error}") from None
     if not callable(found):
         raise ScriptError(f"{path}: a script has a function run(guest, vcpu, n)")

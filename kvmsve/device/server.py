@@ -21,6 +21,7 @@ from ..errors import HostOops
 from . import Device
 from .file import File
 from .memory import Memory
+from .script import ScriptFailure
 
 MESSAGE = Struct("<QqQ")  # struct message of csrc/kvm_shim.c
 PEER_CREDENTIALS = Struct("<iII")
@@ -88,7 +89,10 @@ class Server:
                     return
                 time.sleep(BREATH_SECONDS)  # for want of descriptors, which calls at work will give back
                 continue
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+            try:
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+            except RuntimeError:  # no room for a thread
+                connection.close()
 
     def _answer(self, connection: socket.socket) -> None:
         with connection:
@@ -124,8 +128,11 @@ class Server:
             program.tell(Operation.RETURN, -1, errno.ENODEV)
         except ProgramGone:
             raise
+        except ScriptFailure as failure:
+            self._complain(f"the guest's script has failed: {failure}")
+            program.tell(Operation.RETURN, -1, errno.EIO)
         except Exception as error:
-            self._complain(f"{type(error).__name__}: {error}")
+            self._complain(f"kvmsve has failed: {type(error).__name__}: {error}")
             program.tell(Operation.RETURN, -1, errno.EIO)
         else:
             program.tell(Operation.RETURN, result)

@@ -6,16 +6,20 @@ import errno
 import mmap
 import os
 import time
+from contextlib import suppress
 from struct import Struct
 from typing import Any
 
 from .. import regid
+from ..errors import HostOops, KvmError
 from ..features import Feature, bits
 from . import uapi
 from .attributes import AttributesFile
 from .file import Call, accepted, ioctl
 from .kernel import Kernel
-from .script import INTERRUPTED, Exit
+from .script import INTERRUPTED, Exit, ScriptFailure
+
+SYSREG_BYTES = 8  # that a SET of a system register fetches, whatever size its ID has
 
 
 class VcpuFile(AttributesFile):
@@ -27,6 +31,7 @@ class VcpuFile(AttributesFile):
         super().__init__(f"{vm_name} vcpu {index}")
         self._kernel = kernel
         self._vcpu = vcpu
+        self._unrecorded = getattr(vcpu, "unrecorded", vcpu)
         self._index = index
         self._runs = 0
         self._mp_state = uapi.KVM_MP_STATE_RUNNABLE
@@ -63,12 +68,12 @@ class VcpuFile(AttributesFile):
             with self._kernel.at_work():
                 self._vcpu.get_one_reg_into(reg_id, buffer)
             return
-        with self._kernel.at_work():
-            value = self._vcpu.get_one_reg(reg_id)
-        written = self._copy_out(call, reg_id, address, value)
-        if written < size:
-            with self._kernel.at_work():
-                self._vcpu.get_one_reg_into(reg_id, bytearray(written))
+        value = None
+        with self._kernel.at_work(), suppress(KvmError, HostOops):
+            value = self._unrecorded.get_one_reg(reg_id)
+        room = size if value is None else self._copy_out(call, reg_id, address, value)
+        with self._kernel.at_work():  # what the program met, which is what is recorded
+            self._vcpu.get_one_reg_into(reg_id, bytearray(room))
 
     def _copy_out(self, call: Call, reg_id: int, address: int, value: bytes) -> int:
         """How many bytes of a register's value are at the address: all or none where the kernel stores it at once."""
@@ -80,7 +85,7 @@ class VcpuFile(AttributesFile):
     def set_one_reg(self, call: Call) -> None:
         """The register has the bytes at the address. ENOEXEC before INIT, EFAULT, then as Vcpu.set_one_reg."""
         reg_id, address, size = self._named_register(call)
-        data = call.memory.read(address, size)
+        data = call.memory.read(address, max(size, SYSREG_BYTES))
         with self._kernel.at_work():
             self._vcpu.set_one_reg(reg_id, data)
 
@@ -131,7 +136,16 @@ class VcpuFile(AttributesFile):
             if self._mp_state != uapi.KVM_MP_STATE_RUNNABLE:
                 return INTERRUPTED
             self._runs += 1
-            return self._kernel.script(guest, self._index, self._runs - 1) or INTERRUPTED
+            return self._act(guest) or INTERRUPTED
+
+    def _act(self, guest: Any) -> Exit | None:
+        """What the guest's script gives. ScriptFailure for what it raises: no error of its own is the ioctl's."""
+        try:
+            return self._kernel.script(guest, self._index, self._runs - 1)
+        except HostOops:
+            raise
+        except (Exception, SystemExit) as error:
+            raise ScriptFailure(f"{type(error).__name__}: {error}") from error
 
     # What KVM keeps besides
 

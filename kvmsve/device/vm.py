@@ -24,6 +24,7 @@ class VmFile(File):
         self._vm = vm
         self._slots = MemorySlots()
         self._has_gic = False
+        self._unreachable: dict[int, VcpuFile] = {}  # for want of a descriptor: KVM would undo their creation
 
     @ioctl(uapi.KVM_CHECK_EXTENSION)
     def check_extension(self, call: Call) -> int:
@@ -45,10 +46,14 @@ class VmFile(File):
     def create_vcpu(self, call: Call) -> int:
         """A new vCPU, not initialised; the argument is its index. EINVAL out of range, EEXIST in use."""
         index = call.arg & 0xFFFF_FFFF
-        with self._kernel.at_work():
-            vcpu = VcpuFile(self._kernel, self._vm.create_vcpu(index - (index >> 31 << 32)), self.name, index)
-        call.detail = vcpu.name
-        return call.install(vcpu)
+        if index not in self._unreachable:
+            with self._kernel.at_work():
+                vcpu = self._vm.create_vcpu(index - (index >> 31 << 32))
+            self._unreachable[index] = VcpuFile(self._kernel, vcpu, self.name, index)
+        call.detail = self._unreachable[index].name
+        descriptor = call.install(self._unreachable[index])
+        del self._unreachable[index]
+        return descriptor
 
     @ioctl(uapi.KVM_ARM_PREFERRED_TARGET)
     def arm_preferred_target(self, call: Call) -> None:
@@ -96,8 +101,9 @@ class VmFile(File):
             return
         if kind == uapi.KVM_DEV_TYPE_ARM_VGIC_V3 and self._has_gic:
             raise OSError(errno.EEXIST, "the VM has an interrupt controller already")
+        descriptor = call.install(GicFile(f"{self.name} device {kind}", kind))
         self._has_gic |= kind == uapi.KVM_DEV_TYPE_ARM_VGIC_V3
-        call.store(uapi.CREATE_DEVICE.pack(kind, call.install(GicFile(f"{self.name} device {kind}", kind)), flags))
+        call.store(uapi.CREATE_DEVICE.pack(kind, descriptor, flags))
 
     @ioctl(uapi.KVM_CREATE_IRQCHIP)
     def create_irqchip(self, call: Call) -> None:
