@@ -49,10 +49,14 @@ class SystemRegs:
     def set(self, reg_id: int, data: bytes) -> None:
         """The register has this value.
 
-        Errors in order: EFAULT for less data than 8 bytes, whatever the ID says (4 for a CCSIDR), ENOENT for a register
-        that is unknown or hidden, EINVAL or EBUSY for a value that it does not take.
+        Errors in order: EFAULT for less data than 8 bytes, whatever the ID says, ENOENT for a register that is unknown
+        or hidden, EINVAL or EBUSY for a value that it does not take. Of a CCSIDR 4 bytes are fetched, after ENOENT
+        (demux_c15_set()).
         """
-        fetched = 4 if regid.coproc(reg_id) == regid.DEMUX else 8
+        is_ccsidr = regid.coproc(reg_id) == regid.DEMUX
+        if is_ccsidr:
+            self._check_visible(reg_id)
+        fetched = 4 if is_ccsidr else 8
         if len(data) < fetched:
             fault(reg_id, fetched, len(data))
         self._check_visible(reg_id)

@@ -27,7 +27,13 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
     """`kvmsve` as a process, its standard output and error in pipes unless `options` say otherwise."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "kvmsve", *map(str, arguments)]
-    return subprocess.Popen(command, **pipes | {"start_new_session": True} | options)
+    plain = {"start_new_session": True, "preexec_fn": heed_hangups}
+    return subprocess.Popen(command, **pipes | plain | options)
+
+
+def heed_hangups() -> None:
+    """Unlike the tests themselves, if somebody has started them with nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[int, str]:

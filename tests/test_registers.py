@@ -243,6 +243,18 @@ def test_set_with_a_short_buffer(reg_id, size, kept, effect):
         assert vcpu.get_one_reg(reg_id) == expected + bytes(size - kept)
 
 
+def test_a_set_of_a_ccsidr_looks_at_the_id_before_the_bytes():
+    """demux_c15_set(); another system register's bytes are fetched first."""
+    vcpu = make_vcpu()
+    for reg_id in (CCSIDR + 14, CCSIDR ^ 3 << 52, CCSIDR | 1 << 8):
+        with refused("ENOENT"):
+            vcpu.set_one_reg(reg_id, b"")
+    with refused("EFAULT"):
+        vcpu.set_one_reg(CCSIDR, bytes(3))
+    with refused("EFAULT"):
+        vcpu.set_one_reg(TCR_EL1 ^ 1 << 52, bytes(7))
+
+
 def check_short_gets(vcpu, reg_id, value, at_once=False):
     """What each length of buffer holds after a GET of a register with this value; nothing if it is stored at once."""
     for length in range(len(value) + 3):
