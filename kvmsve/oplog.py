@@ -59,7 +59,7 @@ class OperationLog:
             yield
         except (KvmError, HostOops) as error:
             self._close_run(op)
-            self.write({**op, "ret": -1, **_describe(op, error)})
+            self.write(_refused(op, error))
             raise
 
     @serialised
@@ -91,10 +91,9 @@ class OperationLog:
             self._failure = failure
 
 
-def _describe(op: Op, error: KvmError | HostOops) -> Op:
-    """What is written of a refusal or a crash."""
+def _refused(op: Op, error: KvmError | HostOops) -> Op:
+    """The operation with its refusal, or the host's crash."""
     if isinstance(error, HostOops):
-        return {"crash": True}
-    if op["op"] != "reg_list":
-        return {"errno": error.symbol}
-    return {"errno": error.symbol, "n_out": op["n_in"] if error.n is None else error.n}
+        return {**op, "ret": -1, "crash": True}
+    counted = {"n_out": op["n_in"] if error.n is None else error.n} if op["op"] == "reg_list" else {}
+    return {**op, **counted, "ret": -1, "errno": error.symbol}
