@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -269,6 +270,19 @@ def test_who_says_nonsense_to_the_server_is_not_answered():
                 nobody.send(message)
                 nobody.settimeout(SECONDS)
                 assert nobody.recv(1) == b""
+
+
+def test_a_call_for_which_there_is_no_thread_fails_and_the_next_is_answered(build, monkeypatch):
+    def refuse(thread):
+        monkeypatch.undo()
+        raise RuntimeError("can't start new thread")
+
+    with remote(build("ioctl_client", platform.machine()), Device(Host())) as client:
+        kvm = client.open()
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="No such device"):
+            client.ioctl(kvm, uapi.KVM_GET_API_VERSION)
+        assert client.ioctl(kvm, uapi.KVM_GET_API_VERSION) == 12
 
 
 def test_another_users_program_is_not_answered(build, monkeypatch):
