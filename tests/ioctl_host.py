@@ -7,6 +7,7 @@ import errno
 import mmap
 import os
 import queue
+import select
 import struct
 import subprocess
 import threading
@@ -20,6 +21,7 @@ from kvmsve.device import Device, uapi
 from kvmsve.features import feature_words
 
 ROOM = 128 * 1024
+PATIENCE_SECONDS = 30
 WRITTEN = 0xA5A5_A5A5_A5A5_A5A5  # what a list's entries hold before the kernel writes them
 
 
@@ -117,6 +119,9 @@ class Remote:
         assert self.process.stdout is not None
         with self._turn:
             self.process.stdin.write(line + "\n")
+            if not select.select([self.process.stdout], [], [], PATIENCE_SECONDS)[0]:
+                self.process.kill()
+                raise AssertionError(f"no answer to: {line}")
             words = self.process.stdout.readline().split()
         result, number, *after = words
         for target, text in zip(targets, after, strict=False):
