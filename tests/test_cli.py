@@ -152,6 +152,21 @@ def test_convert_does_not_replace_a_link(capsys: Capture, tmp_path: Path) -> Non
     assert (tmp_path / "real").read_bytes() == bytes(1092)
 
 
+def test_output_whose_links_lead_to_each_other(capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(bytes(546))
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    said = f"kvmsve: {tmp_path}/a: Too many levels of symbolic links\n"
+    assert complaint(capsys, "convert", "--from-vq", 1, "--to-vq", 2, tmp_path / "in", tmp_path / "a") == said
+    assert complaint(capsys, "run", "--record", tmp_path / "a", "--", "true") == said
+
+
+def test_pipe_of_the_shell_is_an_output(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(bytes(546))
+    assert launch(f"kvmsve convert --from-vq 1 --to-vq 2 '{tmp_path}/in' /dev/stdout | wc -c").stdout == "1092\n"
+    assert "kvmsve-recording" in launch("kvmsve run --record >(cat) -- true | cat").stdout
+
+
 # A program among others
 
 
