@@ -47,6 +47,13 @@ class UsageError(Exception):
     """What the caller asked for cannot be done; the message says what to do instead."""
 
 
+def complain(line: str) -> None:
+    """The line is on standard error, whole: threads do not mix theirs. Nobody can be told where that cannot be."""
+    with suppress(OSError, AttributeError):  # full, or closed before Python started
+        sys.stderr.write(f"kvmsve: {line}\n")
+        sys.stderr.flush()
+
+
 def replay(options: argparse.Namespace) -> int:
     """Every file is replayed and reported in one line; the worst outcome is the exit code."""
     return max(_replay_file(path) for path in options.files or _shipped_recordings())
@@ -57,7 +64,7 @@ def _replay_file(path: Path) -> int:
         recording = Recording(path)
         count = _count_operations(recording)
     except RecordingError as error:
-        print(f"kvmsve: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except Difference as difference:
         print(f"DIFFERS  {recording.header.abi.name:14} {path.name}")
@@ -250,20 +257,13 @@ def run(options: argparse.Namespace) -> int:
         host = create_host(options.abi, options.sve, _sme_vqs(options), options.sme2, options.fa64)
         script = idle if options.guest is None else load_script(options.guest)
         return launch(
-            host, program, complain=_complain, trace=_complain if options.trace else None, script=script,
+            host, program, complain=complain, trace=complain if options.trace else None, script=script,
             recording=options.record, sysroot=options.sysroot,
         )  # fmt: skip
     except (BadProgram, MissingTool, ScriptError, ValueError) as error:
         raise UsageError(str(error)) from None
     except OSError as error:
         raise UsageError(f"{error.filename or program[0]}: {error.strerror or error}") from None
-
-
-def _complain(line: str) -> None:
-    """The line is on standard error, whole: threads do not mix theirs."""
-    with suppress(OSError):  # of standard error itself, of which nobody could be told
-        sys.stderr.write(f"kvmsve: {line}\n")
-        sys.stderr.flush()
 
 
 def convert(options: argparse.Namespace) -> int:
