@@ -6,7 +6,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -270,23 +270,32 @@ def convert(options: argparse.Namespace) -> int:
     """The states of one file are in another, at another vector length."""
     state_bytes = layout.sve_state_bytes(options.from_vq)
     try:
-        with options.file.open("rb") as source, whole_file(options.out) as partial, partial.open("wb") as out:
-            for states in _chunks(source, state_bytes):
-                out.write(rewrite(states, options.to_vq, options.from_vq).tobytes())
+        with _blaming(options.file), options.file.open("rb") as source:
+            chunks = _chunks(options.file, source, state_bytes)
+            with _blaming(options.out), whole_file(options.out) as partial, partial.open("wb") as out:
+                for states in chunks:
+                    out.write(rewrite(states, options.to_vq, options.from_vq).tobytes())
     except ValueError:
         raise UsageError(
             f"{options.file}: not a number of whole states of vq {options.from_vq}, {state_bytes} bytes each"
         ) from None
-    except OSError as error:
-        path = options.file if error.filename == str(options.file) else options.out
-        raise UsageError(f"{path}: {error.strerror}") from None
     return 0
 
 
-def _chunks(source: IO[bytes], state_bytes: int) -> Iterator[NDArray[np.uint8]]:
+def _chunks(path: Path, source: IO[bytes], state_bytes: int) -> Iterator[NDArray[np.uint8]]:
     """The states of a file, some thousand at a time; ValueError where it has none or ends within one."""
     import numpy as np
 
-    yield np.frombuffer(source.read(state_bytes), np.uint8).reshape(1, state_bytes)
-    while chunk := source.read(CONVERTED_AT_ONCE * state_bytes):
-        yield np.frombuffer(chunk, np.uint8).reshape(-1, state_bytes)
+    with _blaming(path):
+        yield np.frombuffer(source.read(state_bytes), np.uint8).reshape(1, state_bytes)
+        while chunk := source.read(CONVERTED_AT_ONCE * state_bytes):
+            yield np.frombuffer(chunk, np.uint8).reshape(-1, state_bytes)
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """An OSError of the block is a UsageError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None

@@ -120,6 +120,12 @@ def test_convert_that_fails_leaves_no_file(
     assert [entry.name for entry in tmp_path.iterdir()] == (["in"] if content is not None else [])
 
 
+def test_convert_names_the_file_that_cannot_be_read(capsys: Capture, tmp_path: Path) -> None:
+    said = complaint(capsys, "convert", "--from-vq", 1, "--to-vq", 2, "/proc/self/mem", tmp_path / "out")
+    assert said == "kvmsve: /proc/self/mem: Input/output error\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_convert_keeps_an_older_output_when_it_fails(capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(bytes(547))
     (tmp_path / "out").write_bytes(b"older")
