@@ -21,7 +21,7 @@ DESCRIPTION = """\
 Applies each fault of faults/faults.toml to a scratch copy of the project and reports which test of the default test run
 (pytest -x) catches it. Never touches the project itself."""
 EPILOGUE = """\
-A copy has all of the project but this folder and its test, which would notice any change. The tests of the faulted
+A copy has all of the project but this folder and its tests, which would notice any change. The tests of the faulted
 module run first and the other files after them; together they are the default run, so only the time depends on it. At
 the end every test that caught a fault is run on a copy without one, and must pass there. A run that takes longer than
 --timeout counts as caught. A fault that does not build or cannot be imported is an error in the list.
