@@ -178,6 +178,13 @@ def test_a_fault_that_is_not_there_is_refused_in_one_line(tmp_path):
     assert try_faults(root, "99") == (2, {}, "", "faults: no fault has the number or file 99; --list shows them\n")
 
 
+def test_a_part_that_is_empty_is_refused_in_one_line(tmp_path):
+    root = make_project(tmp_path, {"only a comment": COMMENT})
+    said = "faults: part 2/3 has none of the 1 faults: K is at most 1 here\n"
+    assert try_faults(root, "--part", "2/3") == (2, {}, "", said)
+    assert try_faults(root, "--list", "--part", "2/3") == (2, {}, "", said)
+
+
 def test_parts_are_the_whole_list_once():
     listed = [listing("--part", f"{k}/3") for k in (1, 2, 3)]
     assert sorted(line for part in listed for line in part) == sorted(listing())
