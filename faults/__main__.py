@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         faults = select(read_faults(HOME / "faults.toml", HOME.parent), options.select, options.part)
         if options.list:
-            print(*faults, sep="\n")
+            print(*faults, sep="\n", flush=True)
             return 0
         return asyncio.run(report(faults, options.jobs, options.timeout))
     except BadList as error:
@@ -73,7 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"faults: a copy without any fault: {broken}", file=sys.stderr)
     except KeyboardInterrupt:
         print("faults: interrupted", file=sys.stderr)
+    except BrokenPipeError:
+        _drop_output()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _drop_output()
+        print(f"faults: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
     return 2
+
+
+def _drop_output() -> None:
+    """What Python would still write at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def report(faults: Sequence[Fault], jobs: int, limit_seconds: float) -> int:
@@ -89,7 +101,7 @@ async def report(faults: Sequence[Fault], jobs: int, limit_seconds: float) -> in
         failing = await failing_without(verdicts, clean)
     for name in sorted(failing):
         print(f"faults: {name} fails without any fault too: what it caught is not caught", file=sys.stderr)
-    print(summary(verdicts, time.monotonic() - start))
+    print(summary(verdicts, time.monotonic() - start), flush=True)
     outcomes = {verdict.outcome for verdict in verdicts}
     return 2 if failing or Outcome.BAD in outcomes else int(Outcome.ESCAPED in outcomes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -183,6 +184,21 @@ def test_a_part_that_is_empty_is_refused_in_one_line(tmp_path):
     said = "faults: part 2/3 has none of the 1 faults: K is at most 1 here\n"
     assert try_faults(root, "--part", "2/3") == (2, {}, "", said)
     assert try_faults(root, "--list", "--part", "2/3") == (2, {}, "", said)
+
+
+@pytest.mark.parametrize("arguments", [["--list"], []])
+def test_a_report_that_cannot_be_written(tmp_path, arguments):
+    """A full disk, and a reader that has gone."""
+    root = make_project(tmp_path, {"only a comment": COMMENT})
+    command = [sys.executable, "-m", "faults", *arguments]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, cwd=root, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "faults: standard output: No space left on device\n")
+    reader, closed = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=root, stdout=closed, stderr=subprocess.PIPE, text=True)
+    os.close(closed)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_parts_are_the_whole_list_once():
