@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -21,11 +22,11 @@ DESCRIPTION = """\
 Applies each fault of faults/faults.toml to a scratch copy of the project and reports which test of the default test run
 (pytest -x) catches it. Never touches the project itself."""
 EPILOGUE = """\
-A copy has all of the project but this folder and its test, which would notice any change. The tests of the faulted
+A copy has all of the project but this folder and its tests, which would notice any change. The tests of the faulted
 module run first and the other files after them; together they are the default run, so only the time depends on it. At
-the end every test that caught a fault is run on a copy without one, and must pass there. A run that takes longer than
---timeout counts as caught. A fault that does not build or cannot be imported is an error in the list.
-Exit: 0 if all were caught, 1 if one escaped, 2 if the list or the project is not fit for it."""
+the end every test that caught a fault is run on a copy without one, and must pass there. Tests that take longer than
+--timeout have not caught their fault. A fault that does not build or cannot be imported is an error in the list.
+Exit: 0 if all were caught, 1 if one escaped or timed out, 2 if the list or the project is not fit for it."""
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -40,7 +41,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--part", type=_part, default=(1, 1), metavar="K/N", help="each Nth fault, beginning with the Kth"
     )
-    parser.add_argument("--timeout", type=_count, default=600, metavar="SECONDS", help="for one fault (default 600)")
+    parser.add_argument("--timeout", type=_count, default=600, metavar="SECONDS",
+                        help="for the tests of one fault, once it is built (default 600)")  # fmt: skip
     parser.add_argument("--list", action="store_true", help="show the faults and stop")
     return parser.parse_args(arguments)
 
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         faults = select(read_faults(HOME / "faults.toml", HOME.parent), options.select, options.part)
         if options.list:
-            print(*faults, sep="\n")
+            print(*faults, sep="\n", flush=True)
             return 0
         return asyncio.run(report(faults, options.jobs, options.timeout))
     except BadList as error:
@@ -73,7 +75,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"faults: a copy without any fault: {broken}", file=sys.stderr)
     except KeyboardInterrupt:
         print("faults: interrupted", file=sys.stderr)
+    except BrokenPipeError:
+        _drop_output()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _drop_output()
+        print(f"faults: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
     return 2
+
+
+def _drop_output() -> None:
+    """What Python would still write at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def report(faults: Sequence[Fault], jobs: int, limit_seconds: float) -> int:
@@ -89,17 +102,17 @@ async def report(faults: Sequence[Fault], jobs: int, limit_seconds: float) -> in
         failing = await failing_without(verdicts, clean)
     for name in sorted(failing):
         print(f"faults: {name} fails without any fault too: what it caught is not caught", file=sys.stderr)
-    print(summary(verdicts, time.monotonic() - start))
+    print(summary(verdicts, time.monotonic() - start), flush=True)
     outcomes = {verdict.outcome for verdict in verdicts}
-    return 2 if failing or Outcome.BAD in outcomes else int(Outcome.ESCAPED in outcomes)
+    return 2 if failing or Outcome.BAD in outcomes else int(outcomes != {Outcome.CAUGHT})
 
 
 def summary(verdicts: Sequence[Verdict], seconds: float) -> str:
     count = Counter(verdict.outcome for verdict in verdicts)
-    caught = count[Outcome.CAUGHT] + count[Outcome.TIMED_OUT]
+    timed_out = f"{count[Outcome.TIMED_OUT]} timed out (give them more with --timeout), "
     return (
-        f"{len(verdicts)} faults: {caught} caught ({count[Outcome.TIMED_OUT]} by the time limit), "
-        f"{count[Outcome.ESCAPED]} escaped, {count[Outcome.BAD]} bad, in {seconds:.0f} s"
+        f"{len(verdicts)} faults: {count[Outcome.CAUGHT]} caught, {count[Outcome.ESCAPED]} escaped, "
+        f"{timed_out if count[Outcome.TIMED_OUT] else ''}{count[Outcome.BAD]} bad, in {seconds:.0f} s"
     )
 
 

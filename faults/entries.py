@@ -82,12 +82,17 @@ def _read_entry(number: int, entry: dict[str, object]) -> Fault:
 
 
 def select(faults: Sequence[Fault], words: Sequence[str], part: tuple[int, int]) -> list[Fault]:
-    """The faults that the words name by number or file, all if there are none, and of those part k of n."""
+    """The faults that the words name by number or file, all if there are none, and of those part k of n.
+
+    BadList where that is none.
+    """
     for word in words:
         if not any(_is_named(fault, word) for fault in faults):
             raise BadList(f"no fault has the number or file {word}; --list shows them")
     named = [fault for fault in faults if not words or any(_is_named(fault, word) for word in words)]
     k, n = part
+    if k > len(named):
+        raise BadList(f"part {k}/{n} has none of the {len(named)} faults: K is at most {len(named)} here")
     return named[k - 1 :: n]
 
 

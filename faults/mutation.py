@@ -3,7 +3,9 @@
 The mutations are mutmut's. mutmut itself leaves out decorated functions, among them every property, and collects
 the tests anew for each mutant; here they are collected once, and each mutant is a fork in which the function has the
 mutant's code. Tests run that reached the function, the quickest first, until one fails. What survives is listed in
-survivors.toml with the reason; a survivor that is not listed there is printed, and the exit status is 1.
+survivors.toml with the reason. A survivor that is not listed there, and an entry that none of them is, are printed.
+
+Exit: 0 if there is neither, 1 if there is one, 2 if the tests fail without a mutant.
 
 Not mutated: data at the level of modules, which tests compare with tables. Counted as "unreached": functions that run
 only while the package is imported, and default values of parameters.
@@ -22,7 +24,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import libcst as cst
 import pytest
@@ -51,7 +53,7 @@ class Mutant(NamedTuple):
     @property
     def is_wording(self) -> bool:
         """Only the words of a message differ, which tests leave free."""
-        says = ("raise ", "check_number(", "fault(", "_check_finalized(")
+        says = ("raise ", "check_number(", "fault(", "check_finalized(")
         return any(word in self.old for word in says) and _without_strings(self.old) == _without_strings(self.new)
 
     def __str__(self) -> str:
@@ -131,10 +133,11 @@ class Trial:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self.costs: dict[str, float] = {}
         self.reaching: dict[tuple[str, str], list[pytest.Item]] = defaultdict(list)
+        self.failed |= session.testsfailed > 0  # files that could not be collected
         for item in session.items:
             self._trace(item)
         if self.failed:
-            pytest.exit("the tests fail without a mutant", 2)
+            pytest.exit("the tests fail without a mutant", pytest.ExitCode.TESTS_FAILED)
         self.functions = defaultdict(list)
         for function in gc.get_objects():
             if isinstance(function, FunctionType):
@@ -194,18 +197,38 @@ class Trial:
 
 
 def main(modules: list[str]) -> int:
-    """0 if every survivor is a listed one."""
+    """The exit code of the command."""
+    gone = [module for module in modules if not (PACKAGE / f"{module}.py").is_file()]
+    if gone:
+        return _refuse(f"there is no kvmsve/{gone[0]}.py")
     trial = Trial(modules or list(MODULES))
     os.chdir(ROOT)
-    pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *TESTS], plugins=[trial])
-    listed: dict[str, Any] = tomllib.loads((ROOT / "faults/survivors.toml").read_text())
-    explained = {line for group in listed["group"] for line in group["mutants"]}
+    ended = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *TESTS], plugins=[trial])
+    if ended == pytest.ExitCode.INTERRUPTED:
+        return _refuse("interrupted", 128 + signal.SIGINT)
+    if ended != pytest.ExitCode.OK:
+        return _refuse(f"without a mutant the tests do not pass, mend them first (pytest ends with {int(ended)})")
+    explained = _explained(trial.modules)
     unexplained = [mutant for mutant in trial.survivors if str(mutant) not in explained and not mutant.is_wording]
+    stale = explained - set(map(str, trial.survivors))
     total = sum(trial.endings.values(), Counter())
     print(f"{total.total()} mutants: {dict(total)}; {len(unexplained)} survivors are not explained")
     for mutant in unexplained:
         print(f"\n{mutant.module}\n- {mutant.old}\n+ {mutant.new}")
-    return bool(unexplained)
+    for entry in sorted(stale):
+        print(f"faults/survivors.toml: no such mutant survives, remove it: {entry}")
+    return int(bool(unexplained or stale))
+
+
+def _explained(modules: list[str]) -> set[str]:
+    """The mutants of these modules that survivors.toml lists."""
+    groups = tomllib.loads((ROOT / "faults/survivors.toml").read_text())["group"]
+    return {entry for group in groups for entry in group["mutants"] if entry.partition(":")[0] in modules}
+
+
+def _refuse(why: str, code: int = 2) -> int:
+    print(f"mutation: {why}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

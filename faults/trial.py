@@ -21,8 +21,8 @@ class Outcome(Enum):
     """What became of a fault; the value is the word of the report."""
 
     CAUGHT = "caught"
-    TIMED_OUT = "timed out"  # counts as caught
     ESCAPED = "ESCAPED"
+    TIMED_OUT = "TIMED OUT"  # whether the tests notice it is not known
     BAD = "BAD"  # no fault to be caught by a test: it does not build, or nothing can be imported
 
 
@@ -52,16 +52,16 @@ async def try_faults(faults: Sequence[Fault], clean: Path, jobs: int, limit_seco
 
 
 async def try_fault(fault: Fault, clean: Path, limit_seconds: float) -> Verdict:
-    """The fault in a copy of the clean copy, tested until something fails."""
+    """The fault in a copy of the clean copy, tested until something fails; the limit is that of the tests."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kvmsve-fault-") as place:
+        copy = Path(place) / "kvmsve"
         try:
+            await make_faulty_copy(clean, copy, fault)
             async with asyncio.timeout(limit_seconds):
-                copy = Path(place) / "kvmsve"
-                await make_faulty_copy(clean, copy, fault)
                 outcome, why, witness = await _test(copy, fault)
         except TimeoutError:
-            outcome, why, witness = Outcome.TIMED_OUT, "the tests did not end", ()
+            outcome, why, witness = Outcome.TIMED_OUT, f"the tests did not end in {limit_seconds:.0f} s", ()
         except BrokenCopy as broken:
             outcome, why, witness = Outcome.BAD, str(broken), ()
     return Verdict(fault, outcome, why, time.monotonic() - start, witness)

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from . import commands, layout, regid
 from .abi import REVISIONS, RFC_V2, Abi, abi
-from .commands import UsageError
+from .commands import UsageError, complain
 from .recording import RecordingError
 
 
@@ -32,20 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         print(end="", flush=True)
     except (UsageError, RecordingError) as error:
-        print(f"kvmsve: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except BrokenPipeError:
         _drop_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
         _drop_output()
-        print(f"kvmsve: standard output: {error.strerror}", file=sys.stderr)
+        complain(f"standard output: {error.strerror}")
         return 2
     except MemoryError:
-        print("kvmsve: out of memory", file=sys.stderr)
+        complain("out of memory")
         return 2
     except KeyboardInterrupt:
-        print("kvmsve: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 128 + signal.SIGINT
     return code
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -47,6 +47,13 @@ class UsageError(Exception):
     """What the caller asked for cannot be done; the message says what to do instead."""
 
 
+def complain(line: str) -> None:
+    """The line is on standard error, whole: threads do not mix theirs. Nobody can be told where that cannot be."""
+    with suppress(OSError, AttributeError):  # full, or closed before Python started
+        sys.stderr.write(f"kvmsve: {line}\n")
+        sys.stderr.flush()
+
+
 def replay(options: argparse.Namespace) -> int:
     """Every file is replayed and reported in one line; the worst outcome is the exit code."""
     return max(_replay_file(path) for path in options.files or _shipped_recordings())
@@ -57,7 +64,7 @@ def _replay_file(path: Path) -> int:
         recording = Recording(path)
         count = _count_operations(recording)
     except RecordingError as error:
-        print(f"kvmsve: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except Difference as difference:
         print(f"DIFFERS  {recording.header.abi.name:14} {path.name}")
@@ -250,7 +257,7 @@ def run(options: argparse.Namespace) -> int:
         host = create_host(options.abi, options.sve, _sme_vqs(options), options.sme2, options.fa64)
         script = idle if options.guest is None else load_script(options.guest)
         return launch(
-            host, program, complain=_complain, trace=_complain if options.trace else None, script=script,
+            host, program, complain=complain, trace=complain if options.trace else None, script=script,
             recording=options.record, sysroot=options.sysroot,
         )  # fmt: skip
     except (BadProgram, MissingTool, ScriptError, ValueError) as error:
@@ -259,34 +266,36 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{error.filename or program[0]}: {error.strerror or error}") from None
 
 
-def _complain(line: str) -> None:
-    """The line is on standard error, whole: threads do not mix theirs."""
-    with suppress(OSError):  # of standard error itself, of which nobody could be told
-        sys.stderr.write(f"kvmsve: {line}\n")
-        sys.stderr.flush()
-
-
 def convert(options: argparse.Namespace) -> int:
     """The states of one file are in another, at another vector length."""
     state_bytes = layout.sve_state_bytes(options.from_vq)
     try:
-        with options.file.open("rb") as source, whole_file(options.out) as partial, partial.open("wb") as out:
-            for states in _chunks(source, state_bytes):
-                out.write(rewrite(states, options.to_vq, options.from_vq).tobytes())
+        with _blaming(options.file), options.file.open("rb") as source:
+            chunks = _chunks(options.file, source, state_bytes)
+            with _blaming(options.out), whole_file(options.out) as partial, partial.open("wb") as out:
+                for states in chunks:
+                    out.write(rewrite(states, options.to_vq, options.from_vq).tobytes())
     except ValueError:
         raise UsageError(
             f"{options.file}: not a number of whole states of vq {options.from_vq}, {state_bytes} bytes each"
         ) from None
-    except OSError as error:
-        path = options.file if error.filename == str(options.file) else options.out
-        raise UsageError(f"{path}: {error.strerror}") from None
     return 0
 
 
-def _chunks(source: IO[bytes], state_bytes: int) -> Iterator[NDArray[np.uint8]]:
+def _chunks(path: Path, source: IO[bytes], state_bytes: int) -> Iterator[NDArray[np.uint8]]:
     """The states of a file, some thousand at a time; ValueError where it has none or ends within one."""
     import numpy as np
 
-    yield np.frombuffer(source.read(state_bytes), np.uint8).reshape(1, state_bytes)
-    while chunk := source.read(CONVERTED_AT_ONCE * state_bytes):
-        yield np.frombuffer(chunk, np.uint8).reshape(-1, state_bytes)
+    with _blaming(path):
+        yield np.frombuffer(source.read(state_bytes), np.uint8).reshape(1, state_bytes)
+        while chunk := source.read(CONVERTED_AT_ONCE * state_bytes):
+            yield np.frombuffer(chunk, np.uint8).reshape(-1, state_bytes)
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """An OSError of the block is a UsageError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,10 +15,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     A link is followed; what is there and no regular file (a pipe, a device) is written to as it is.
     """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
+    if _is_special(path):
         yield path
         return
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial
@@ -33,5 +34,13 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = str(path)
         raise
+
+
+def _is_special(path: Path) -> bool:
+    """Something is there and is no regular file. OSError where links only lead to each other."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False

@@ -249,7 +249,8 @@ def write_recording(path: str | os.PathLike[str], host: Host, source: str) -> It
     path = Path(path)
     opened = lzma.open if path.suffix == ".xz" else open
     with whole_file(path) as partial:
-        file = opened(partial, "wb")
+        with naming(path):
+            file = opened(partial, "wb")
         try:
             yield Writer(file, path, host, source)
         finally:

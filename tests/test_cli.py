@@ -120,6 +120,12 @@ def test_convert_that_fails_leaves_no_file(
     assert [entry.name for entry in tmp_path.iterdir()] == (["in"] if content is not None else [])
 
 
+def test_convert_names_the_file_that_cannot_be_read(capsys: Capture, tmp_path: Path) -> None:
+    said = complaint(capsys, "convert", "--from-vq", 1, "--to-vq", 2, "/proc/self/mem", tmp_path / "out")
+    assert said == "kvmsve: /proc/self/mem: Input/output error\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_convert_keeps_an_older_output_when_it_fails(capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(bytes(547))
     (tmp_path / "out").write_bytes(b"older")
@@ -150,6 +156,21 @@ def test_convert_does_not_replace_a_link(capsys: Capture, tmp_path: Path) -> Non
     assert run(capsys, "convert", "--from-vq", 1, "--to-vq", 2, tmp_path / "in", tmp_path / "link")[0] == 0
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == bytes(1092)
+
+
+def test_output_whose_links_lead_to_each_other(capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(bytes(546))
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    said = f"kvmsve: {tmp_path}/a: Too many levels of symbolic links\n"
+    assert complaint(capsys, "convert", "--from-vq", 1, "--to-vq", 2, tmp_path / "in", tmp_path / "a") == said
+    assert complaint(capsys, "run", "--record", tmp_path / "a", "--", "true") == said
+
+
+def test_pipe_of_the_shell_is_an_output(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(bytes(546))
+    assert launch(f"kvmsve convert --from-vq 1 --to-vq 2 '{tmp_path}/in' /dev/stdout | wc -c").stdout == "1092\n"
+    assert "kvmsve-recording" in launch("kvmsve run --record >(cat) -- true | cat").stdout
 
 
 # A program among others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -126,7 +127,7 @@ def test_every_fault_gets_its_verdict(tmp_path):
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     code, lines, last, err = try_faults(root, "--jobs", "2")
     assert (code, err) == (2, "")
-    assert last.startswith("6 faults: 3 caught (0 by the time limit), 1 escaped, 2 bad, in ")
+    assert last.startswith("6 faults: 3 caught, 1 escaped, 2 bad, in ")
     assert "[tests/test_views.py::test_larger, " in lines["swapped"]
     assert "[tests/test_rest.py::test_other_order, " in lines["seen by another file"]
     assert "[tests/test_core.py::test_ffr, " in lines["FFR forgotten"]
@@ -142,12 +143,24 @@ def test_an_escape_is_exit_1(tmp_path):
     assert try_faults(root, "views.py", "--part", "2/2")[0] == 1
 
 
-def test_tests_that_never_end_have_caught_the_fault(tmp_path):
+def test_tests_that_do_not_end_have_not_caught_the_fault(tmp_path):
     root = make_project(tmp_path, {"never ends": ("kvmsve/views.py", "    return", "    while True: pass\n    return")})
-    code, lines, last, _ = try_faults(root, "--timeout", "2")
+    code, lines, last, _ = try_faults(root, "--timeout", "3")
+    assert code == 1
+    assert lines["never ends"].startswith("TIMED OUT   1 ")
+    assert last.startswith("1 faults: 0 caught, 0 escaped, 1 timed out (give them more with --timeout), 0 bad, in ")
+
+
+def test_the_time_limit_is_the_tests_own(tmp_path):
+    """A copy that takes long until it can be tested is no reason to give up."""
+    slow = {
+        "kvmsve/slow.py": "import time\ntime.sleep(0)\n",
+        "tests/test_slow.py": "def test_slow():\n    assert 'sleep(0)' in open('kvmsve/slow.py').read()\n",
+    }
+    root = make_project(tmp_path, {"slow to import": ("kvmsve/slow.py", "sleep(0)", "sleep(5)")}, **slow)
+    code, lines, _, _ = try_faults(root, "--timeout", "5")
     assert code == 0
-    assert lines["never ends"].startswith("timed out   1 ")
-    assert last.startswith("1 faults: 1 caught (1 by the time limit), 0 escaped, 0 bad, in ")
+    assert lines["slow to import"].startswith("caught ")
 
 
 def test_a_test_that_always_fails_catches_nothing(tmp_path):
@@ -176,6 +189,28 @@ def test_a_stale_entry_is_refused_in_one_line(tmp_path, entry, complaint):
 def test_a_fault_that_is_not_there_is_refused_in_one_line(tmp_path):
     root = make_project(tmp_path, {"only a comment": COMMENT})
     assert try_faults(root, "99") == (2, {}, "", "faults: no fault has the number or file 99; --list shows them\n")
+
+
+def test_a_part_that_is_empty_is_refused_in_one_line(tmp_path):
+    root = make_project(tmp_path, {"only a comment": COMMENT})
+    said = "faults: part 2/3 has none of the 1 faults: K is at most 1 here\n"
+    assert try_faults(root, "--part", "2/3") == (2, {}, "", said)
+    assert try_faults(root, "--list", "--part", "2/3") == (2, {}, "", said)
+
+
+@pytest.mark.parametrize("arguments", [["--list"], []])
+def test_a_report_that_cannot_be_written(tmp_path, arguments):
+    """A full disk, and a reader that has gone."""
+    root = make_project(tmp_path, {"only a comment": COMMENT})
+    command = [sys.executable, "-m", "faults", *arguments]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, cwd=root, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "faults: standard output: No space left on device\n")
+    reader, closed = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=root, stdout=closed, stderr=subprocess.PIPE, text=True)
+    os.close(closed)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_parts_are_the_whole_list_once():

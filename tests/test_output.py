@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,30 @@ def test_two_files_at_once_do_not_meet(tmp_path: Path) -> None:
         first.write_bytes(b"a")
         second.write_bytes(b"b")
     assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == {"a": b"a", "b": b"b"}
+
+
+def test_pipe_is_written_to_by_the_name_of_its_descriptor() -> None:
+    """As /dev/stdout and >(COMMAND) are: links whose text is no path."""
+    reader, writer = os.pipe()
+    with whole_file(Path(f"/dev/fd/{writer}")) as path:
+        path.write_bytes(b"new")
+    os.close(writer)
+    with open(reader, "rb") as file:
+        assert file.read() == b"new"
+
+
+def test_links_that_lead_to_each_other_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links") as raised, whole_file(tmp_path / "a") as partial:
+        partial.write_bytes(b"new")
+    assert raised.value.errno == errno.ELOOP
+    assert all(entry.is_symlink() for entry in tmp_path.iterdir())
+
+
+def test_link_to_nothing_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("out")
+    with whole_file(tmp_path / "link") as partial:
+        partial.write_bytes(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "out").read_bytes() == b"new"

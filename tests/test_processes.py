@@ -155,6 +155,30 @@ def test_closed_output_is_no_traceback(small: Path) -> None:
     assert (code, err) == (0, "")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("regs", "--sve", 1),
+        ("regs", "--sve", 2),
+        ("regs", "--sve", 0),
+        ("replay", "no-such-file"),
+        ("show", "no-such-file"),
+        ("run", "--", "no-such-program"),
+    ],
+    ids=lambda arguments: " ".join(map(str, arguments)),
+)
+def test_complaint_that_cannot_be_written(arguments: tuple[object, ...]) -> None:
+    """A full disk, and an error output that was closed: never exit 1, which is a difference or a finding."""
+    with open("/dev/full", "wb") as full:
+        assert start(*arguments, stdout=subprocess.DEVNULL, stderr=full).wait(60) == 2
+    closed = start(*arguments, stdout=subprocess.DEVNULL, stderr=None, preexec_fn=lambda: os.close(2))
+    assert closed.wait(60) in (0, 2)
+    reader, gone = os.pipe()
+    os.close(reader)
+    assert start(*arguments, stdout=subprocess.DEVNULL, stderr=gone).wait(60) in (2, 128 + signal.SIGPIPE)
+    os.close(gone)
+
+
 def test_convert_on_a_full_disk(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(STATE * 2000)
     assert end(start(*CONVERT, tmp_path / "in", "/dev/full")) == (2, "kvmsve: /dev/full: No space left on device\n")

@@ -323,7 +323,7 @@ def test_the_trace_names_ioctls_registers_and_errnos(build, capfd, monkeypatch):
         (["--sve", "2", "--", "true"], "a CPU with SVE has the length vq 1"),
         (["--guest", "none.py", "--", "true"], "none.py"),
         (["--guest", "none.jsonl", "--", "true"], "none.jsonl"),
-        (["--record", "/none/calls.jsonl", "--", "true"], "/none"),
+        (["--record", "/none/calls.jsonl", "--", "true"], "kvmsve: /none/calls.jsonl: No such file or directory"),
         (["--abi", "rfc-v3", "--", "true"], "no revision is called 'rfc-v3'"),
     ],
 )
