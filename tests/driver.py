@@ -17,6 +17,7 @@ from twin import Twin
 
 from kvmsve import Host
 from kvmsve.abi import REVISIONS
+from kvmsve.oplog import OperationLog
 from kvmsve.recorder import Recorder
 from kvmsve.recording import write_recording
 
@@ -181,13 +182,18 @@ def record(program: Program, path: Path) -> Path:
         features_offered=other.features_offered,
     )  # fmt: skip
     with write_recording(path, described, f"tests/driver.py, program {program.seed}") as writer:
-        recorder = Recorder(writer, ModelHost(other))
-        done = Play(program.seed, lambda *_: recorder)
-        for step in program.steps:
-            done.take(step)
-            if done.is_over:
-                return path
-        done.compare()
-        for twin in done.pair.twins:
-            twin.vcpu.look()
+        log = OperationLog(writer)
+        _do_again(program, Recorder(log, ModelHost(other)))
+        log.finish()
     return path
+
+
+def _do_again(program: Program, recorder: Recorder) -> None:
+    done = Play(program.seed, lambda *_: recorder)
+    for step in program.steps:
+        done.take(step)
+        if done.is_over:
+            return
+    done.compare()
+    for twin in done.pair.twins:
+        twin.vcpu.look()
