@@ -80,7 +80,7 @@ def unread(stretch: Stretch) -> Registers:
 
 
 def _has_got_all(event: Event) -> bool:
-    """The call has got what the vCPU held of its register; V is not all of a longer Z."""
+    """The call has got what the vCPU held of its register: where row numbers wrap, a row has another's bytes."""
     held = event.before.registers.get(event.register, b"")
     return event.data[: len(held)] == held
 

@@ -44,8 +44,8 @@ def zreg(vq: int) -> bytes:
 class Session(Vmm):
     """A program on one new vCPU of a host, step by step."""
 
-    def __init__(self, host: Any, features: set[Feature] = BOTH, finalized: bool = True) -> None:
-        super().__init__(host.create_vm().create_vcpu(0))
+    def __init__(self, host: Any, features: set[Feature] = BOTH, finalized: bool = True, index: int = 0) -> None:
+        super().__init__(host.create_vm().create_vcpu(index))
         self.vcpu.init(features)
         if finalized:
             self.vcpu.finalize(Feature.VEC)
@@ -56,6 +56,10 @@ class Session(Vmm):
 
     def get(self, *reg_ids: int) -> Session:
         self.read(reg_ids)
+        return self
+
+    def init(self) -> Session:
+        self.vcpu.init(BOTH)
         return self
 
     def svcr(self, bits: int) -> Session:
@@ -118,6 +122,10 @@ BROKEN: list[tuple[str, str, Callable[[Any], object], str]] = [
      "lost: ZA.H[64] (64 bytes)"),
     ("not-restored", "v12", lambda host: (known_lengths(run_z0(host)).get(Z0, regid.SVCR), Session(host).svcr(1)),
      "lost: Z0 (64 bytes)"),
+    ("not-restored", "v12",
+     lambda host: (known_lengths(run_za(host)).get(regid.SVCR, regid.za_row_id(1)),
+                   Session(host, {Feature.SVE}).set(regid.FPSR, value(0, 4))),
+     "lost: ZA.H[1] (64 bytes), SVCR (0x2, now 0x0), SME_VLS (vq 1,2,4, now vq none)"),
     ("v-through-core", "v12", lambda host: run_z0(host).get(V0), "not saved: Z0 (64 bytes)"),
     ("v-through-core", "mainline-7.3", lambda host: Session(host, {Feature.SVE}).set(V0, pattern(0, 16)),
      "lost: Z0 (16 bytes)"),
@@ -164,9 +172,12 @@ SPARED: list[tuple[str, str, Callable[[Any], object]]] = [
     ("svcr-in-guest-format", "v12", lambda host: run_z0(host).svcr(0)),
     ("lengths-do-not-fit", "v12", lambda host: Session(host).set(Z0, zreg(2))),
     ("lengths-do-not-fit", "v12", lambda host: Session(host).set(Z0, zreg(4)).set(Z0, zreg(2))),
+    ("lengths-do-not-fit", "v12", lambda host: Session(host).set(Z0, zreg(4)).init()),
     ("lengths-do-not-fit", "rfc-v2", lambda host: Session(host).set(Z0, zreg(4)).svcr(1)),
     ("not-restored", "v12", lambda host: (run_z0(host).get(Z0), Session(host).svcr(1).set(Z0, zreg(4)))),
     ("not-restored", "v12", lambda host: (run_z0(host).get(regid.SVCR), Session(host).svcr(1))),
+    ("not-restored", "v12",
+     lambda host: (known_lengths(run_z0(host)).get(Z0, regid.SVCR), Session(host, index=1).svcr(1))),
     ("v-through-core", "v12", lambda host: run_z0(host).get(V0, Z0)),
     ("v-through-core", "v12", lambda host: Session(host, SME_ALONE).run(v={3: pattern(0, 16)}).get(V0)),
     ("no-vcpu", "rfc-v2-r1", lambda host: Session(host).set(Z0, zreg(2))),
