@@ -22,6 +22,7 @@ import time
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import NamedTuple
@@ -142,6 +143,7 @@ class Trial:
         for function in gc.get_objects():
             if isinstance(function, FunctionType):
                 self.functions[place(function)].append(function)
+        self.caches = [held for held in gc.get_objects() if isinstance(held, type(lru_cache(main)))]
         gc.freeze()
         for module in self.modules:
             for mutant in mutants(module):
@@ -187,6 +189,8 @@ class Trial:
             for at, code in changed.items():
                 for function in self.functions[at]:
                     function.__code__ = code
+            for cache in self.caches:
+                cache.cache_clear()
             for item in tests:
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
                 if self.failed:

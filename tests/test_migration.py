@@ -150,6 +150,17 @@ def test_smidr_is_not_read_where_that_crashes_the_host():
     assert regid.SMIDR_EL1 not in {reg_id for reg_id, _ in save(vcpu).registers}
 
 
+def test_what_is_listed_behind_smidr_is_saved_where_that_is_not_read():
+    host = Host(sve_vqs={1}, sme_vqs={1}, abi=REVISIONS["rfc-v2-r1"])
+    vcpu = host.create_vm().create_vcpu(0)
+    vcpu.init({Feature.SVE, Feature.SME})
+    vcpu.finalize(Feature.VEC)
+    listed = vcpu.get_reg_list()
+    behind = listed[listed.index(regid.SMIDR_EL1) + 1 :]
+    assert len(behind) >= 14
+    assert {*behind} <= {reg_id for reg_id, _ in save(vcpu).registers}
+
+
 def test_save_and_restore_are_refused_as_the_calls_in_them():
     host = Host(sve_vqs={1, 2})
     fresh = host.create_vm().create_vcpu(0)

@@ -32,6 +32,7 @@ from kvmsve import (
     RFC_V2_R1,
     RFC_V2_R123,
     FpState,
+    Host,
     HostOops,
     KvmError,
 )
@@ -109,6 +110,36 @@ def test_room_that_no_number_can_give():
     for room in (-1, 1 << 64):
         with pytest.raises(ValueError, match="n is a number from 0"):
             vcpu.get_reg_list(room)
+
+
+def test_numbers_that_no_argument_of_the_kernel_holds():
+    """A capability has 64 bits and a target 32; within them the kernel refuses what it does not know."""
+    vm = a_host().create_vm()
+    vcpu = vm.create_vcpu(0)
+    for attempt, size in ((vm.enable_cap, 64), (lambda target: vcpu.init(set(), target), 32)):
+        with refused("EINVAL"):
+            attempt((1 << size) - 1)
+        for number in (-1, 1 << size):
+            with pytest.raises(ValueError, match="is a number from 0 to"):
+                attempt(number)
+    vcpu.fail_allocations(0)
+    vcpu.fail_allocations((1 << 31) - 1)
+    for number in (-1, 1 << 31):
+        with pytest.raises(ValueError, match="is a number from 0 to"):
+            vcpu.fail_allocations(number)
+
+
+@pytest.mark.parametrize(("number", "what"), [(1 << 63, "number"), (-1 - (1 << 63), "number"), ((1 << 63) - 1, "CPU")])
+def test_lengths_that_no_number_of_the_kernel_holds(number, what):
+    with pytest.raises(ValueError, match="is a number from" if what == "number" else "^(?!.*is a number from)"):
+        Host(sve_vqs={1, number})
+
+
+@pytest.mark.parametrize("values", [{1 << 64: 0}, {-1: 0}, {0x6020000000110000: 1 << 32}, {SVCR: 1 << 64}])
+def test_id_registers_that_no_register_holds(values):
+    with pytest.raises(ValueError, match="is a number from 0 to"):
+        Host(sve_vqs={1}, id_regs=values)
+    Host(sve_vqs={1}, id_regs={0: 0})
 
 
 def test_the_list_is_refused_in_order():
