@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LIST = ROOT / "faults/faults.toml"
+if not LIST.exists():
+    pytest.skip("an sdist has no faults", allow_module_level=True)
 FAULTS: list[dict[str, Any]] = tomllib.loads(LIST.read_text())["fault"]
 NO_RULE = {"__init__", "__main__"}
 

@@ -27,13 +27,14 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
     """`kvmsve` as a process, its standard output and error in pipes unless `options` say otherwise."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "kvmsve", *map(str, arguments)]
-    plain = {"start_new_session": True, "preexec_fn": heed_hangups}
+    plain = {"start_new_session": True, "preexec_fn": heed_signals}
     return subprocess.Popen(command, **pipes | plain | options)
 
 
-def heed_hangups() -> None:
-    """Unlike the tests themselves, if somebody has started them with nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def heed_signals() -> None:
+    """Unlike the tests themselves, if somebody has started them with nohup, or a script in the background."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[int, str]:
