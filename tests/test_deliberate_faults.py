@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ LIST = ROOT / "faults/faults.toml"
 if not LIST.exists():
     pytest.skip("an sdist has no faults", allow_module_level=True)
 FAULTS: list[dict[str, Any]] = tomllib.loads(LIST.read_text())["fault"]
+FAULTS_COMMAND = [sys.executable, "-m", "faults"]
 NO_RULE = {"__init__", "__main__"}
 
 
@@ -153,16 +155,21 @@ def test_tests_that_do_not_end_have_not_caught_the_fault(tmp_path):
     assert last.startswith("1 faults: 0 caught, 0 escaped, 1 timed out (give them more with --timeout), 0 bad, in ")
 
 
-def test_the_time_limit_is_the_tests_own(tmp_path):
+def test_the_time_limit_is_the_tests_own(tmp_path, monkeypatch):
     """A copy that takes long until it can be tested is no reason to give up."""
-    slow = {
-        "kvmsve/slow.py": "import time\ntime.sleep(0)\n",
-        "tests/test_slow.py": "def test_slow():\n    assert 'sleep(0)' in open('kvmsve/slow.py').read()\n",
-    }
-    root = make_project(tmp_path, {"slow to import": ("kvmsve/slow.py", "sleep(0)", "sleep(5)")}, **slow)
-    code, lines, _, _ = try_faults(root, "--timeout", "5")
-    assert code == 0
-    assert lines["slow to import"].startswith("caught ")
+    monkeypatch.syspath_prepend(ROOT)
+    from faults import entries, trial
+
+    async def build_slowly(clean, copy, fault):
+        await asyncio.sleep(0.2)
+
+    async def test_at_once(copy, fault):
+        return trial.Outcome.CAUGHT, "a test", ()
+
+    monkeypatch.setattr(trial, "make_faulty_copy", build_slowly)
+    monkeypatch.setattr(trial, "_test", test_at_once)
+    fault = entries.Fault(1, "kvmsve/views.py", "nothing", "a", "b", ())
+    assert asyncio.run(trial.try_fault(fault, tmp_path, 0.1)).outcome is trial.Outcome.CAUGHT
 
 
 def test_a_test_that_always_fails_catches_nothing(tmp_path):
@@ -201,16 +208,18 @@ def test_a_part_that_is_empty_is_refused_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--list"], []])
-def test_a_report_that_cannot_be_written(tmp_path, arguments):
-    """A full disk, and a reader that has gone."""
+def test_a_report_that_does_not_fit_the_disk(tmp_path, arguments):
     root = make_project(tmp_path, {"only a comment": COMMENT})
-    command = [sys.executable, "-m", "faults", *arguments]
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(command, cwd=root, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([*FAULTS_COMMAND, *arguments], cwd=root, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (2, "faults: standard output: No space left on device\n")
+
+
+def test_a_report_whose_reader_has_gone(tmp_path):
+    root = make_project(tmp_path, {"only a comment": COMMENT})
     reader, closed = os.pipe()
     os.close(reader)
-    done = subprocess.run(command, cwd=root, stdout=closed, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([*FAULTS_COMMAND, "--list"], cwd=root, stdout=closed, stderr=subprocess.PIPE, text=True)
     os.close(closed)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
