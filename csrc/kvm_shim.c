@@ -279,7 +279,7 @@ static unsigned mode_of(int flags, va_list arguments)
         int found = is_device(path);                                                                               \
         int result = NEXT(stat_function, #name)(found ? "/dev/null" : path, status);                               \
         if (found && result == 0)                                                                                  \
-            status->st_rdev = makedev(DEVICE_MAJOR, DEVICE_MINOR);                                                                    \
+            status->st_rdev = makedev(DEVICE_MAJOR, DEVICE_MINOR);                                                 \
         return result;                                                                                             \
     }
 
@@ -290,7 +290,7 @@ static unsigned mode_of(int flags, va_list arguments)
         int result =                                                                                               \
             NEXT(statat_function, #name)(at, found ? "/dev/null" : path, status, flags);                           \
         if (found && result == 0)                                                                                  \
-            status->st_rdev = makedev(DEVICE_MAJOR, DEVICE_MINOR);                                                                    \
+            status->st_rdev = makedev(DEVICE_MAJOR, DEVICE_MINOR);                                                 \
         return result;                                                                                             \
     }
 
@@ -300,7 +300,7 @@ static unsigned mode_of(int flags, va_list arguments)
         int found = is_device(path);                                                                               \
         int result = NEXT(old_stat_function, #name)(version, found ? "/dev/null" : path, status);                  \
         if (found && result == 0)                                                                                  \
-            status->st_rdev = makedev(DEVICE_MAJOR, DEVICE_MINOR);                                                                    \
+            status->st_rdev = makedev(DEVICE_MAJOR, DEVICE_MINOR);                                                 \
         return result;                                                                                             \
     }
 

@@ -517,8 +517,8 @@ def test_what_a_script_raises_is_no_errno_of_kvm(error):
     assert get(device, vcpu, z(0)) == bytes(256)
 
 
-def test_a_vcpu_that_is_closed_while_it_runs_is_open_until_the_run_ends():
-    """What takes its number meanwhile is not written to."""
+def start_run():
+    """A device, a VM, its vCPU, the thread that is in its KVM_RUN, and the event that lets its guest go."""
     entered, leave = threading.Event(), threading.Event()
 
     def script(guest, vcpu, n):
@@ -526,10 +526,16 @@ def test_a_vcpu_that_is_closed_while_it_runs_is_open_until_the_run_ends():
         assert leave.wait(60)
 
     device = Device(Host(sve_vqs={1}), script=script)
-    _, vcpu = create_sve_vcpu(device)
+    vm, vcpu = create_sve_vcpu(device)
     running = threading.Thread(target=fails, args=(device, vcpu, uapi.KVM_RUN))
     running.start()
     assert entered.wait(60)
+    return device, vm, vcpu, running, leave
+
+
+def test_a_vcpu_that_is_closed_while_it_runs_is_open_until_the_run_ends():
+    """What takes its number meanwhile is not written to."""
+    device, _, vcpu, running, leave = start_run()
     os.close(vcpu)
     assert device.sweep() == []
     leave.set()
@@ -585,18 +591,8 @@ def test_a_recorded_guest_is_that_of_the_same_index(tmp_path):
 
 def test_an_ioctl_waits_for_the_one_at_work_on_the_same_file():
     """As on vcpu->mutex; an ioctl on another file of the VM does not wait."""
-    entered, leave = threading.Event(), threading.Event()
-
-    def script(guest, vcpu, n):
-        entered.set()
-        assert leave.wait(60)
-
-    device = Device(Host(sve_vqs={1}), script=script)
-    vm, vcpu = create_sve_vcpu(device)
-    running = threading.Thread(target=fails, args=(device, vcpu, uapi.KVM_RUN))
+    device, vm, vcpu, running, leave = start_run()
     asking = threading.Thread(target=fails, args=(device, vcpu, uapi.KVM_GET_MP_STATE, bytearray(4)))
-    running.start()
-    assert entered.wait(60)
     asking.start()
     asking.join(0.1)
     waits = asking.is_alive()
