@@ -12,7 +12,7 @@ from typing import Any
 
 import cffi
 
-from kvmsve import regfile
+from kvmsve.machine import regfile
 
 HERE = Path(__file__).parent
 

@@ -8,7 +8,7 @@ import numpy as np
 from measure import least, mean
 
 import kvmsve
-from kvmsve.layout import sve_state_bytes
+from kvmsve.facts.layout import sve_state_bytes
 
 STATES = 4096
 PAIRS = [(4, 16), (16, 4), (8, 16), (16, 8), (4, 8), (8, 4)]

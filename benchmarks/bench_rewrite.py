@@ -13,7 +13,7 @@ from baseline import ffi, lib, of_kvmsve
 from measure import least, mean
 
 import kvmsve
-from kvmsve.layout import VQ_MAX, sve_state_bytes
+from kvmsve.facts.layout import VQ_MAX, sve_state_bytes
 
 LENGTHS = range(1, VQ_MAX + 1)
 UNEQUAL = [(src_vq, dst_vq) for src_vq, dst_vq in product(LENGTHS, LENGTHS) if src_vq != dst_vq]

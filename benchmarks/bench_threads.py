@@ -11,7 +11,7 @@ from bench_vcpu import ZREG, finalized_vcpu
 from measure import least
 
 import kvmsve
-from kvmsve.layout import sve_state_bytes
+from kvmsve.facts.layout import sve_state_bytes
 
 STATES = 1024  # of each thread
 REPEATS = 10

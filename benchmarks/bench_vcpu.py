@@ -8,8 +8,9 @@ import pytest
 from baseline import ffi, lib
 from measure import statements
 
-from kvmsve import Feature, Host, regid
-from kvmsve.regfile import RegFile
+from kvmsve import Feature, Host
+from kvmsve.facts import regid
+from kvmsve.machine.regfile import RegFile
 
 RUNS = 1000
 ZREG = regid.zreg_id(3)

@@ -1,6 +1,8 @@
 """kvmsve: the register interface that KVM/arm64 gives userspace for SVE and SME, as an executable model."""
 
-from .abi import (
+from .batch import rewrite
+from .errors import GuestUndefined, HostOops, KvmError
+from .facts import (
     MAINLINE_6_1,
     MAINLINE_6_12,
     MAINLINE_7_3,
@@ -21,16 +23,14 @@ from .abi import (
     V11,
     V12,
     Abi,
+    Feature,
     abi,
+    layout,
+    regid,
 )
-from .errors import GuestUndefined, HostOops, KvmError
-from .features import Feature
-from .guest import Guest
-from .migration import SavedVcpu, restore, save
-from .ownership import FpState
-from .recorder import record
-from .regfile import rewrite
-from .vcpu import Host, Vcpu, Vm
+from .machine import FpState, Guest, Host, Vcpu, Vm
+from .recording import record
+from .state import SavedVcpu, restore, save
 
 __all__ = [
     "MAINLINE_6_1",
@@ -64,7 +64,9 @@ __all__ = [
     "Vcpu",
     "Vm",
     "abi",
+    "layout",
     "record",
+    "regid",
     "restore",
     "rewrite",
     "save",

@@ -37,6 +37,10 @@ def check_number(what: str, number: SupportsIndex, start: int, stop: int) -> int
     return value
 
 
+class BadInput(Exception):
+    """What a user gave cannot be used; the message is one line that says what to do instead."""
+
+
 class HostOops(Exception):
     """The kernel as posted would have crashed here; nothing after this has a meaning."""
 

@@ -16,10 +16,10 @@ from programs import OPERATIONS, Pair, finalize, init, run, set_id, set_vls, som
 from twin import Twin
 
 from kvmsve import Host
-from kvmsve.abi import REVISIONS
-from kvmsve.oplog import OperationLog
-from kvmsve.recorder import Recorder
-from kvmsve.recording import write_recording
+from kvmsve.facts.revisions import REVISIONS
+from kvmsve.recording.file import write_recording
+from kvmsve.recording.oplog import OperationLog
+from kvmsve.recording.recorder import Recorder
 
 LENGTH = 300  # steps of a drawn program, at the most, after those that set it up
 Item = TypeVar("Item")

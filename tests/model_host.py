@@ -11,9 +11,10 @@ import model
 import model_by_mode
 from twin import reordered
 
-from kvmsve import FpState, GuestUndefined, HostOops, KvmError, regid
-from kvmsve.abi import REVISIONS
-from kvmsve.reglist import Listing
+from kvmsve import FpState, GuestUndefined, HostOops, KvmError
+from kvmsve.facts import regid
+from kvmsve.facts.revisions import REVISIONS
+from kvmsve.rules.reglist import Listing
 
 CONTROLS = ("svcr", "zcr", "smcr", "fpsr", "fpcr", "cpacr", "fpmr", "smidr", "smpri", "tpidr2", "vl", "svl")
 

@@ -23,8 +23,9 @@ from model import SME
 from model_by_mode import FPMR, IMP_MASK, MIDR, PFR2, SERIES, SMIDR
 from twin import Twin, agree, outcome
 
-from kvmsve import Host, HostOops, regid
-from kvmsve.abi import REVISIONS
+from kvmsve import Host, HostOops
+from kvmsve.facts import regid
+from kvmsve.facts.revisions import REVISIONS
 
 # Repeats are weights
 HOSTS = [*model.VALID_FEATURES, "rfc-v2", "rfc-v2", "rfc-v2", "rfc-v2-r123", "rfc-v2-r1", "rfc-v2-r1"]

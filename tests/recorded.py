@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import model
+from places import RECORDINGS
 
-HERE = Path(__file__).parent / "recordings"
-ALL = sorted(HERE.glob("*.jsonl.xz"))
+ALL = sorted(RECORDINGS.glob("*.jsonl.xz"))
 
 Op = dict[str, Any]
 
@@ -20,7 +20,7 @@ Op = dict[str, Any]
 @cache
 def lines(name: str) -> list[Op]:
     """A recording's lines, the header first: line n is lines(name)[n - 1]."""
-    return [json.loads(line) for line in lzma.open(HERE / f"{name}.jsonl.xz")]
+    return [json.loads(line) for line in lzma.open(RECORDINGS / f"{name}.jsonl.xz")]
 
 
 @cache

@@ -1,108 +1,153 @@
-"""The shape of the package: who imports whom, where C is reached, how long a module is, what says what it does."""
+"""The shape of the package: floors and folders, who imports whom, where C is reached, how long a module is."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from places import PACKAGE
 
-import kvmsve
-
-PACKAGE = Path(kvmsve.__file__).parent
-ORDER = [
-    "errors", "mutex", "layout", "regid", "abi", "views", "onereg", "sysreg", "idregs", "reglist", "features",
-    "regfile", "svcr", "ownership", "cpu", "guest", "system", "registers", "vcpu", "migration", "lines", "output",
-    "schema", "compare", "steps", "recording", "replay", "recorded_guest", "oplog", "recorder", "snapshot", "losses",
-    "rehearsal", "findings", "save_rules", "restore_rules", "lint", "show", "bench", "probes", "diff", "divergence",
-    "device.uapi", "device.memory", "device.file", "device.attributes", "device.gic", "device.memslots",
-    "device.script", "device.kernel", "device.vcpu", "device.vm", "device.system", "device.descriptors",
-    "device.trace", "device", "device.machine", "device.server", "device.shim", "device.program", "device.launch",
-    "commands", "cli",
-]  # fmt: skip
-EXEMPT = {"__init__", "__main__"}
-
-
-def module_of(path: Path) -> str:
-    """The name by which ORDER knows a file: a package by its folder's."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+FLOORS = [
+    ["errors", "files", "_ffi"],
+    ["facts"],
+    ["rules", "batch"],
+    ["machine"],
+    ["state"],
+    ["ops", "report"],
+    ["recording"],
+    ["device", "lint", "diff"],
+    ["cli"],
+]
+FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+TREES = {path.relative_to(PACKAGE): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+FRONT = {Path("__init__.py"), Path("__main__.py")}  # what users see of all floors
+MODULES = pytest.mark.parametrize("path", sorted(TREES), ids=str)
+FOLDERS = sorted({path.parts[0] for path in TREES if len(path.parts) > 1})
 
 
-FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
-MODULES = pytest.mark.parametrize("module", sorted(TREES.keys() - EXEMPT))
+def folder_of(path: Path) -> str:
+    """A module's folder; for a module at the top its own name."""
+    return path.parts[0].removesuffix(".py")
 
 
-def imports_of(tree: ast.Module, package: str = "") -> set[str]:
-    """The modules of kvmsve that a module of a package (of kvmsve) imports, wherever in its text it does so."""
+def imports_of(tree: ast.Module, path: Path) -> set[tuple[str, str]]:
+    """What a module imports of kvmsve, wherever in its text: pairs of a dotted module and a name in it."""
+    package = ("kvmsve", *path.parent.parts)
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            start = {0: "", 1: f"kvmsve.{package}", 2: "kvmsve"}[node.level].strip(".")
-            base = ".".join(filter(None, (start, node.module)))
-            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in NAMES else base for alias in node.names}
+            start = package[: len(package) + 1 - node.level] if node.level else ()
+            base = ".".join(filter(None, (*start, node.module)))
+            found |= {(base, alias.name) for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {name.removeprefix("kvmsve.") for name in found if name.startswith("kvmsve.")}
+            found |= {(alias.name, "") for alias in node.names}
+    return {(base.removeprefix("kvmsve").strip("."), name) for base, name in found if f"{base}.".startswith("kvmsve.")}
 
 
-NAMES = {f"kvmsve.{module}" for module in (*TREES, "_ffi")}
-
-
-def package_of(module: str) -> str:
-    """The package that a module's `.` stands for."""
-    return module if FILES[module].name == "__init__.py" else module.rpartition(".")[0]
-
-
-def imports(module: str) -> set[str]:
-    return imports_of(TREES[module], package_of(module))
+def imported_folders(path: Path) -> set[str]:
+    """The floors' entries that a module imports from: a module at the top by its own name."""
+    return {(base or name).split(".")[0] for base, name in imports_of(TREES[path], path)}
 
 
 @pytest.mark.parametrize(
-    ("source", "package", "expected"),
+    ("source", "path", "expected"),
     [
-        ("from . import layout, regid", "", {"layout", "regid"}),
-        ("def f():\n    from .cpu import CpuRegs", "", {"cpu"}),
-        ("from kvmsve.vcpu import Vcpu", "", {"vcpu"}),
-        ("from kvmsve import regfile", "", {"regfile"}),
-        ("import kvmsve.cli, numpy", "", {"cli"}),
-        ("import numpy\nfrom concurrent.futures import wait", "", set()),
-        ("from .device.launch import launch", "", {"device.launch"}),
-        ("from . import Device, uapi\nfrom .. import regid", "device", {"device", "device.uapi", "regid"}),
-        ("from .file import File\nfrom ..vcpu import Host", "device", {"device.file", "vcpu"}),
+        ("from . import layout, regid", "facts/abi.py", {("facts", "layout"), ("facts", "regid")}),
+        ("def f():\n    from .cpu import CpuRegs", "machine/guest.py", {("machine.cpu", "CpuRegs")}),
+        ("from ..facts import Abi", "rules/views.py", {("facts", "Abi")}),
+        ("from .._ffi import lib", "machine/regfile.py", {("_ffi", "lib")}),
+        ("from kvmsve.machine import Vcpu", "lint/report.py", {("machine", "Vcpu")}),
+        ("from kvmsve import machine", "lint/report.py", {("", "machine")}),
+        ("import kvmsve.cli, numpy", "lint/report.py", {("cli", "")}),
+        ("import numpy\nfrom concurrent.futures import wait", "batch.py", set()),
+        ("from .facts import layout", "batch.py", {("facts", "layout")}),
     ],
 )
-def test_the_walk_sees_every_way_to_import(source, package, expected):
-    assert imports_of(ast.parse(source), package) == expected
+def test_the_walk_sees_every_way_to_import(source, path, expected):
+    assert imports_of(ast.parse(source), Path(path)) == expected
+
+
+def test_every_folder_has_a_floor():
+    assert {folder_of(path) for path in TREES.keys() - FRONT} == FLOOR_OF.keys() - {"_ffi"}
 
 
 @MODULES
-def test_a_module_imports_only_those_above_it(module):
-    assert module in ORDER, f"{module} has no place in the order"
-    above = {*ORDER[: ORDER.index(module)], *({"_ffi"} if module == "regfile" else ())}
-    assert imports(module) <= above
+def test_a_folder_imports_only_from_floors_below(path):
+    if path in FRONT:
+        return
+    own = folder_of(path)
+    others = imported_folders(path) - {own}
+    assert all(FLOOR_OF[other] < FLOOR_OF[own] for other in others), others
 
 
-def test_only_regfile_reaches_the_c_module():
-    assert [module for module in TREES if "_ffi" in imports(module)] == ["regfile"]
+@MODULES
+def test_a_module_imports_its_own_folder_only_downwards(path):
+    """Some order of a folder's modules has every import point back: there is no circle."""
+    own, reached, todo = ".".join(path.with_suffix("").parts), set(), [path]
+    while todo:
+        at = todo.pop()
+        for base, name in imports_of(TREES[at], at):
+            for dotted in (base, f"{base}.{name}"):
+                other = Path(*dotted.split(".")).with_suffix(".py")
+                if other in TREES and other.parent == path.parent and other not in reached:
+                    reached.add(other)
+                    todo.append(other)
+    assert path not in reached, own
 
 
-def test_the_rules_do_without_the_c_module():
-    """Nothing above regfile reaches it by any chain of imports."""
-    for module in ORDER[: ORDER.index("regfile")]:
-        reached, todo = set(), {module}
-        while todo:
-            reached |= todo
-            todo = {name for at in todo & TREES.keys() for name in imports(at)} - reached
-        assert not reached & {"_ffi", "regfile"}, module
+@MODULES
+def test_other_folders_are_entered_through_what_they_export(path):
+    for base, name in imports_of(TREES[path], path):
+        folder, *inner = base.split(".")
+        if folder not in FOLDERS or folder == folder_of(path) or path == Path("__main__.py"):
+            continue
+        assert name in import_module(f"kvmsve.{folder}").__all__, f"{base}.{name}"
+        assert not inner, f"{base}: from {folder} itself"
 
 
-def test_the_modules_of_the_core_are_there():
-    assert set(ORDER[: ORDER.index("vcpu") + 1]) <= TREES.keys()
+@MODULES
+def test_nobody_uses_another_modules_underscore_names(path):
+    names = {name for _, name in imports_of(TREES[path], path)}
+    assert not {name for name in names if name.startswith("_")} - {"_ffi"}
+    tree = TREES[path]
+    own = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and is_self(node.value)}
+    own |= {getattr(node, "name", "") for node in ast.walk(tree)} | slots_of(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            assert node.attr in own or node.attr in PUBLIC_UNDERSCORES, f"line {node.lineno}: {node.attr}"
 
 
-@pytest.mark.parametrize("module", TREES)
-def test_a_module_is_short(module):
-    assert len(FILES[module].read_text().splitlines()) <= 320
+PUBLIC_UNDERSCORES = {"_replace", "_fields", "_make", "_asdict", "_SubParsersAction", "_mutex"}  # so named by others
+
+
+def is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def slots_of(tree: ast.Module) -> set[str]:
+    """Every string of the module's __slots__."""
+    found = [node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and named(node) == "__slots__"]
+    return {leaf.value for value in found for leaf in ast.walk(value) if isinstance(leaf, ast.Constant)}
+
+
+def named(node: ast.Assign) -> str:
+    return getattr(node.targets[0], "id", "")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_says_what_lives_there_and_what_does_not(folder):
+    text = ast.get_docstring(TREES[Path(folder, "__init__.py")]) or ""
+    assert len(text.splitlines()) >= 3
+
+
+def test_only_the_machine_and_the_batch_reach_the_c_module():
+    reaching = {str(path) for path in TREES if "_ffi" in imported_folders(path)}
+    assert reaching == {"machine/regfile.py", "batch.py"}
+
+
+@MODULES
+def test_a_module_is_short(path):
+    assert len((PACKAGE / path).read_text().splitlines()) <= 320
 
 
 def may_be_terse(node: ast.FunctionDef | ast.ClassDef) -> bool:
@@ -114,13 +159,15 @@ def may_be_terse(node: ast.FunctionDef | ast.ClassDef) -> bool:
 
 
 @MODULES
-def test_what_is_public_says_what_it_does(module):
+def test_what_is_public_says_what_it_does(path):
     """A sentence begins with a capital or a `name`."""
+    if path in FRONT:
+        return
     public = [
         node
-        for node in TREES[module].body
+        for node in TREES[path].body
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not may_be_terse(node)
     ]
-    for node in [TREES[module], *public]:
+    for node in [TREES[path], *public]:
         text = ast.get_docstring(node) or ""
-        assert text[:1].isupper() or text[:1] == "`", getattr(node, "name", module)
+        assert text[:1].isupper() or text[:1] == "`" or text.startswith("kvmsve "), getattr(node, "name", str(path))

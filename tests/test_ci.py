@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-SCRIPT = Path(__file__).parent.parent / ".ci/run"
+SCRIPT = ROOT / ".ci/run"
 TOOLS = ["qemu-aarch64", "aarch64-linux-gnu-gcc"]
 
 pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="a copy of the project without .ci")

@@ -15,14 +15,16 @@ from command_line import Capture, run
 from driver import Program, Step, check, drawn, record, shortest, shrunk
 from programs import some_host
 
-from kvmsve import layout, onereg, ownership, registers
-from kvmsve.abi import REVISIONS
-from kvmsve.cpu import CpuRegs
-from kvmsve.guest import Guest
-from kvmsve.regfile import RegFile
-from kvmsve.reglist import Listing
-from kvmsve.system import SystemRegs
-from kvmsve.vcpu import Vcpu
+from kvmsve.facts import layout
+from kvmsve.facts.revisions import REVISIONS
+from kvmsve.machine import ownership, registers
+from kvmsve.machine.cpu import CpuRegs
+from kvmsve.machine.guest import Guest
+from kvmsve.machine.regfile import RegFile
+from kvmsve.machine.system import SystemRegs
+from kvmsve.machine.vcpu import Vcpu
+from kvmsve.rules import onereg
+from kvmsve.rules.reglist import Listing
 
 
 def test_hosts_are_of_every_kind() -> None:

@@ -10,10 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 TOP = {
-    "pyproject.toml", "build_ffi.py", "csrc", "kvmsve", "tests", "benchmarks", "fuzz", "faults",
+    "pyproject.toml", "build_ffi.py", "csrc", "kvmsve", "tests", "benchmarks",
     "README.md", "LICENSE", ".ci", ".gitignore",
 }  # fmt: skip
 SHIPPED = {"linux73-vq1", "rfc-posted", "rfc-r1-s2m4", "rfc-r123-smeonly-s0m4"}
@@ -33,9 +33,7 @@ def build(kind: str, tree: Path, out: Path) -> Path:
 def tree(tmp_path_factory):
     """A copy of the project without anything built."""
     copy = tmp_path_factory.mktemp("tree") / "kvmsve"
-    unwanted = shutil.ignore_patterns(
-        "*.so", "build", "*.egg-info", "__pycache__", ".*", "tests", "benchmarks", "fuzz", "faults"
-    )
+    unwanted = shutil.ignore_patterns("*.so", "build", "*.egg-info", "__pycache__", ".*", "tests", "benchmarks")
     shutil.copytree(ROOT, copy, ignore=unwanted)
     return copy
 
@@ -65,7 +63,7 @@ def test_wheel_has_modules_core_types_and_recordings_and_no_more(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {name for name in names if name.startswith("kvmsve/")}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "kvmsve").rglob("*.py")}
-    recordings = {f"kvmsve/recordings/{name}.jsonl.xz" for name in SHIPPED}
+    recordings = {f"kvmsve/recording/shipped/{name}.jsonl.xz" for name in SHIPPED}
     core = {name for name in package if name.startswith("kvmsve/_ffi.") and name.endswith(".so")}
     assert package == sources | recordings | core | {"kvmsve/py.typed", "kvmsve/device/kvm_shim.c"}
     assert len(core) == 1

@@ -10,7 +10,8 @@ import model
 import model_by_mode
 from examples import is_one_line
 
-from kvmsve import GuestUndefined, HostOops, KvmError, Vcpu, regid
+from kvmsve import GuestUndefined, HostOops, KvmError, Vcpu
+from kvmsve.facts import regid
 
 
 def outcome(call: Callable[[], Any]) -> Any:

@@ -18,17 +18,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import HostOops
-from ..vcpu import Host
-from . import uapi
+from ..facts import uapi
+from ..machine import Host
+from .backend import Kernel
 from .descriptors import Descriptors
 from .file import Call, File
-from .kernel import Kernel
 from .memory import Memory, OwnMemory
 from .script import Script, idle
 from .system import SystemFile
 from .trace import trace_line
 
-__all__ = ["Device", "uapi"]
+__all__ = ["Device", "host", "launch", "program", "script", "shim", "uapi"]  # modules are imported when asked for
 
 
 class Device:

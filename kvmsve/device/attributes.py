@@ -6,7 +6,7 @@ import errno
 from abc import ABC, abstractmethod
 from struct import Struct
 
-from . import uapi
+from ..facts import uapi
 from .file import Call, File, ioctl
 
 

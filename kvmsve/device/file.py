@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, ClassVar
 
-from . import uapi
+from ..facts import uapi
 from .memory import Memory
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from struct import Struct
 
-from . import uapi
+from ..facts import uapi
 from .attributes import AttributesFile
 
 

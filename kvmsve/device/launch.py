@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..recorder import record
-from ..vcpu import Host
+from ..machine import Host
+from ..recording import record
 from . import Device
 from .program import command, environment, find_program
 from .script import Script

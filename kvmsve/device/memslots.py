@@ -6,7 +6,7 @@ import errno
 import mmap
 from typing import NamedTuple
 
-from . import uapi
+from ..facts import uapi
 
 
 class Slot(NamedTuple):

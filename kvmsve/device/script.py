@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GuestUndefined
-from ..recording import Recording
-from ..schema import Op
-from ..steps import observe_step
-from . import uapi
+from ..facts import uapi
+from ..ops import observe_step
+from ..recording import Op, Recording
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import subprocess
 from importlib import resources
 from pathlib import Path
 
-from ..output import whole_file
+from ..files import whole_file
 
 FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra")
 PACKAGES = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"

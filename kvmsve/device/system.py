@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import mmap
 
-from . import uapi
+from ..facts import uapi
+from .backend import Kernel
 from .file import Call, File, ioctl
-from .kernel import Kernel
 from .vm import VmFile
 
 

@@ -10,13 +10,11 @@ from contextlib import suppress
 from struct import Struct
 from typing import Any
 
-from .. import regid
 from ..errors import HostOops, KvmError
-from ..features import Feature, bits
-from . import uapi
+from ..facts import Feature, bits, regid, uapi
 from .attributes import AttributesFile
+from .backend import Kernel
 from .file import Call, accepted, ioctl
-from .kernel import Kernel
 from .script import INTERRUPTED, Exit, ScriptFailure
 
 SYSREG_BYTES = 8  # that a SET of a system register fetches, whatever size its ID has

@@ -6,11 +6,10 @@ import errno
 import mmap
 from typing import Any
 
-from ..features import FEATURE_WORDS, TARGET_GENERIC_V8
-from . import uapi
+from ..facts import FEATURE_WORDS, TARGET_GENERIC_V8, uapi
+from .backend import Kernel
 from .file import Call, File, accepted, ioctl
 from .gic import GROUPS, GicFile
-from .kernel import Kernel
 from .memslots import MemorySlots
 from .vcpu import VcpuFile
 

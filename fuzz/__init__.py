@@ -1,4 +1,0 @@
-"""Fuzzers: files, registers and arrays that no test thought of, under coverage guidance (atheris, libFuzzer).
-
-`python -m fuzz --help` runs them; `fuzz/sanitize` runs anything on a C module with ASan and UBSan.
-"""

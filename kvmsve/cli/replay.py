@@ -1,0 +1,43 @@
+"""kvmsve replay: recordings done again on the model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..ops import Difference
+from ..recording import HEADINGS, Recording, RecordingError, Replay, played, shipped_recordings
+from .common import complain
+
+PROGRESS_OPERATIONS = 20_000
+
+
+def run(options: argparse.Namespace) -> int:
+    """Every file is replayed and reported in one line; the worst outcome is the exit code."""
+    return max(_replay_file(path) for path in options.files or shipped_recordings())
+
+
+def _replay_file(path: Path) -> int:
+    try:
+        recording = Recording(path)
+        count = _count_operations(recording)
+    except RecordingError as error:
+        complain(str(error))
+        return 2
+    except Difference as difference:
+        print(f"DIFFERS  {recording.header.abi.name:14} {path.name}")
+        print(f"  {path}, {difference}")
+        return 1
+    print(f"ok       {recording.header.abi.name:14} {count:6} operations  {path.name}")
+    return 0
+
+
+def _count_operations(recording: Recording) -> int:
+    """The number of operations of the recording, all of which have been done."""
+    count = 0
+    for _, op in played(recording, Replay(recording)):
+        count += op["op"] not in HEADINGS
+        if count % PROGRESS_OPERATIONS == 0 and count and sys.stderr.isatty():
+            print(f"{recording.path.name}: {count} operations ...", end="\r", file=sys.stderr, flush=True)
+    return count

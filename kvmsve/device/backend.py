@@ -1,0 +1,63 @@
+"""The kernel behind a device: the model, one thread at a time, and what it says of capabilities."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import HostOops
+from ..facts import uapi
+from ..machine import KVM_CAP_ARM_SVE, KVM_CAP_ONE_REG, Host
+from .script import Script
+
+SHUT_DOWN_SECONDS = 5.0
+
+
+class Kernel:
+    """What all files of a device share.
+
+    `machine` is the Host or what records it, `script` says what guests do, `pause` is how long a guest with nothing to
+    do runs, in seconds.
+    """
+
+    def __init__(self, host: Host, machine: Any, script: Script, pause: float) -> None:
+        self.host = host
+        self.machine = machine
+        self.script = script
+        self.pause = pause
+        self.vms = 0
+        self._lock = threading.Lock()
+        self._is_down = False
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The model is this thread's alone. ENODEV once the host has crashed or was shut down."""
+        with self._lock:
+            if self._is_down:
+                raise OSError(errno.ENODEV, "the host is down")
+            try:
+                yield
+            except HostOops:
+                self._is_down = True
+                raise
+
+    def shut_down(self) -> None:
+        """No thread begins work on the model; what was begun has ended, unless a script of the user's is stuck."""
+        self._is_down = True
+        if self._lock.acquire(timeout=SHUT_DOWN_SECONDS):
+            self._lock.release()
+
+    def check_extension(self, machine: Any, cap: int) -> int:
+        """A capability's value: the model's where it concerns registers, else that of a common arm64 host."""
+        if cap in (KVM_CAP_ONE_REG, KVM_CAP_ARM_SVE, self.host.abi.sme_cap, self.host.abi.imp_id_cap):
+            with self.at_work():
+                return int(machine.check_extension(cap))
+        if cap in uapi.FEATURE_CAPABILITIES:
+            return int(uapi.FEATURE_CAPABILITIES[cap] in self.host.features_offered)
+        if cap == uapi.KVM_CAP_NR_VCPUS:
+            return os.cpu_count() or 1
+        return uapi.CAPABILITIES.get(cap, 0)

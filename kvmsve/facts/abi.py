@@ -1,0 +1,125 @@
+"""Facts: what one revision of the register ABI can differ in from another, as one frozen value.
+
+A rule reads a field. `revisions` has the values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from . import regid
+
+
+class UserFormat(Enum):
+    """Which vCPUs have their vector registers in another format for userspace than for the guest.
+
+    The answer is always "no" where the SVE and the streaming length are equal.
+    """
+
+    NEVER = "no vCPU"
+    HOST_HAS_SME = "every vCPU of a host with SME, even one that has no SME itself"
+    VCPU_HAS_SME = "vCPUs with SME"
+
+
+class ViewRule(Enum):
+    """At which length userspace sees Z, P and FFR, and when."""
+
+    LARGER = "at the larger of the two lengths, always"
+    BY_MODE = "at the length of the mode that SVCR.SM says"
+
+
+class SvcrWrite(Enum):
+    """What a SET of SVCR does."""
+
+    STORE = "stores any 64 bits, and nothing else"
+    FLUSH = "refuses RES0 bits; zeroes what SMSTART and SMSTOP would"
+
+
+class ZaGate(Enum):
+    """Whether ZA and ZT0 can be reached while SVCR.ZA is 0."""
+
+    UNREACHABLE = "never, EINVAL even with SVCR.ZA"
+    OPEN = "yes, what was last saved"
+    EINVAL_LAST = "no, EINVAL after all other checks"
+    EBUSY_FIRST = "no, EBUSY before FINALIZE is asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class Za:
+    """How IDs stand for rows of ZA.
+
+    The window has 16 * (streaming vq + vq_bias) rows, in unsigned arithmetic and modulo `window_modulus`; a row's
+    number is taken modulo `row_modulus`.
+    """
+
+    gate: ZaGate
+    vq_bias: int = 0
+    window_modulus: int = 8192
+    row_modulus: int = 8192
+    get_writes: bool = False  # a GET copies the user's buffer into the row, and the buffer stays as it was
+
+
+class SmidrRule(Enum):
+    """What SMIDR_EL1 is to userspace."""
+
+    OOPS = "a read crashes the host, a write has no effect"
+    ZERO = "reads as zero, a write has no effect"
+    PER_VCPU = "a plain register of each vCPU with SME"
+    PER_VM = "an ID register of every VM, writable with KVM_CAP_ARM_WRITABLE_IMP_ID_REGS"
+    PER_SME_VM = "the same, of VMs with SME"
+
+
+class RegList(Enum):
+    """Which vector registers KVM_GET_REG_LIST names."""
+
+    SVE = "the SVE block of vCPUs with SVE; none of SME"
+    SME_STATIC = "also SME_VLS, all of ZA, and ZT0 with SME2; in streaming mode without SVE more than it names"
+    BY_SVCR = "what can be accessed now"
+
+
+@dataclass(frozen=True, slots=True)
+class Abi:
+    """One revision of the register ABI. Numbers are the kernel's, None is what a revision does not have."""
+
+    name: str
+    summary: str
+    max_features: int  # KVM_VCPU_MAX_FEATURES: a feature bit from here on is ENOENT
+    one_feature_set_per_vm: bool = True  # else only a vCPU's own earlier INIT binds it
+    id_regs_writable: bool = True  # before the VM first runs; else only the present value is taken
+
+    imp_id_cap: int | None = None  # KVM_CAP_ARM_WRITABLE_IMP_ID_REGS
+    el2_refuses_sve: bool = False
+    has_fpmr: bool = True  # FPMR, on a host that has it, and its field in ID_AA64PFR2_EL1
+
+    sme_feature: int | None = None  # KVM_ARM_VCPU_SME
+    sme_cap: int | None = None  # KVM_CAP_ARM_SME
+    sme_vls: int | None = None  # the ID of the SME_VLS pseudo-register
+    init_checks_host_sme: bool = True  # else INIT with SME succeeds on a host without, and the vCPU has none
+    sme_without_sve: bool = True  # else a vCPU with SME alone cannot be finalized, nor its Z and P be reached
+    reset_zeroes_sme_only: bool = True  # else a reset leaves sve_state of a vCPU without SVE as it was
+
+    user_format: UserFormat = UserFormat.NEVER
+    view: ViewRule = ViewRule.LARGER
+    zp_needs_sve: bool = False  # Z, P and FFR are not there without SVE, in no mode
+    ffr_needs_fa64: bool = False  # in streaming mode
+    svcr_write: SvcrWrite = SvcrWrite.STORE
+    za: Za | None = None
+    zt0: int | None = None  # the ID of ZT0, where it has one that works
+    zt0_allocation_bytes: int = 512  # ZT0 has 512 bits: the series counted them as bytes
+    id_regs_gate: bool = False  # SME2 and FA64 as the vCPU's ID registers say, else as the host has them
+    zfr0_with_sme: bool = False  # ID_AA64ZFR0_EL1 is there without SVE
+    pfr1_sme_writable: bool = True
+    smidr: SmidrRule = SmidrRule.ZERO
+    sme_with_el2: bool = False  # SMCR_EL2 and SMPRIMAP_EL2 are there, on a vCPU with EL2
+    smprimap_is_zero: bool = False  # SMPRIMAP_EL2 takes no other value
+    reg_list: RegList = RegList.SVE
+
+    @property
+    def has_sme(self) -> bool:
+        return self.sme_feature is not None
+
+    @property
+    def vls_ids(self) -> tuple[int, ...]:
+        """The IDs of the pseudo-registers that hold a vCPU's lengths: SVE_VLS, and SME_VLS where there is one."""
+        return (regid.SVE_VLS,) if self.sme_vls is None else (regid.SVE_VLS, self.sme_vls)

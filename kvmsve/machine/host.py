@@ -1,0 +1,119 @@
+"""Host and Vm: what the vCPUs of a machine, and of one virtual machine, have in common."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Mapping
+
+from ..errors import KvmError, check_number
+from ..facts import RFC_V2, Abi, Feature, check_bit, layout
+from ..rules import checked_values, host_id_regs
+from .cpu import CpuFeatures, checked_vqs
+from .mutex import Mutex, serialised
+from .vcpu import Vcpu
+from .vm_arch import VmArch
+
+KVM_MAX_VCPUS = 512
+KVM_CAP_ONE_REG = 70
+KVM_CAP_ARM_SVE = 170
+
+
+class Host:
+    """A machine with a kernel of revision `abi`; an empty set of lengths: it lacks the feature.
+
+    Lengths are in quadwords. `big_endian`: V lies byte-reversed in memory. `id_regs`: the ID registers (by register
+    ID) as a vCPU with all features sees them. `features_offered`: the feature bits that INIT takes on this host.
+    ValueError for a machine that cannot be: SVE without vq 1, an SME length that is not 1, 2, 4, 8 or 16.
+    """
+
+    def __init__(
+        self,
+        *,
+        sve_vqs: Iterable[int] = (),
+        sme_vqs: Iterable[int] = (),
+        sme2: bool = False,
+        fa64: bool = False,
+        fpmr: bool = False,
+        abi: Abi = RFC_V2,
+        big_endian: bool = False,
+        id_regs: Mapping[int, int] | None = None,
+        features_offered: Iterable[int] | None = None,
+    ) -> None:
+        if not isinstance(abi, Abi):
+            raise TypeError(f"abi is a revision such as kvmsve.RFC_V2; kvmsve.abi({abi!r}) may find it")
+        self.abi = abi
+        self.sve_vqs = checked_vqs("SVE", sve_vqs, set(range(1, layout.VQ_MAX + 1)))
+        self.sme_vqs = checked_vqs("SME", sme_vqs, {1, 2, 4, 8, 16})
+        if self.sve_vqs and 1 not in self.sve_vqs:
+            raise ValueError("a CPU with SVE has the length vq 1")
+        self.sme2, self.fa64, self.fpmr, self.big_endian = sme2, fa64, fpmr, big_endian
+        self.cpu = CpuFeatures(self.sve_vqs, self.sme_vqs, sme2, fa64, fpmr and abi.has_fpmr)
+        known_id_regs = checked_values(id_regs or {})
+        self.id_regs = host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64, self.cpu.fpmr) | known_id_regs
+        offered = self._default_features() if features_offered is None else features_offered
+        self.features_offered = frozenset(map(check_bit, offered))
+
+    @property
+    def has_sme(self) -> bool:
+        """The kernel can use the host's SME (system_supports_sme())."""
+        return bool(self.sme_vqs) and self.abi.has_sme
+
+    def create_vm(self) -> Vm:
+        """A VM without vCPUs (KVM_CREATE_VM)."""
+        return Vm(self)
+
+    def check_extension(self, cap: int) -> int:
+        """The value of a capability that concerns registers; 0 for any other (KVM_CHECK_EXTENSION)."""
+        cap = check_number("a capability", cap, 0, 1 << 64)
+        if cap == KVM_CAP_ARM_SVE:
+            return int(bool(self.sve_vqs))
+        if cap == self.abi.sme_cap:
+            return int(self.has_sme)
+        return int(cap in (KVM_CAP_ONE_REG, self.abi.imp_id_cap))
+
+    def _default_features(self) -> Iterable[int]:
+        yield from (f.bit(self.abi) for f in (Feature.POWER_OFF, Feature.EL1_32BIT, Feature.PSCI_0_2, Feature.PMU_V3))
+        if self.sve_vqs:
+            yield Feature.SVE.bit(self.abi)
+        if self.abi.sme_feature is not None and (self.has_sme or not self.abi.init_checks_host_sme):
+            yield self.abi.sme_feature
+
+
+class Vm:
+    """A virtual machine: its vCPUs and what they share, the feature set and the ID registers."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.vcpus: dict[int, Vcpu] = {}
+        self._arch = VmArch(host.abi, host.cpu, host.features_offered, host.id_regs, host.big_endian)
+        self._mutex = Mutex()  # kvm->lock
+
+    @serialised
+    def create_vcpu(self, index: int) -> Vcpu:
+        """A vCPU that is not initialised (KVM_CREATE_VCPU). EINVAL for a number out of range, EEXIST for one in use."""
+        index = check_number("a vCPU's index", index, -(1 << 31), 1 << 31)
+        if not 0 <= index < KVM_MAX_VCPUS:
+            raise KvmError(errno.EINVAL, f"a VM has vCPUs 0 to {KVM_MAX_VCPUS - 1}")
+        if index in self.vcpus:
+            raise KvmError(errno.EEXIST, f"the VM has a vCPU {index} already")
+        self.vcpus[index] = Vcpu(self._arch, index)
+        return self.vcpus[index]
+
+    @property
+    def features(self) -> int | None:
+        """The feature bits that bind every vCPU, None before the first INIT."""
+        return self._arch.features
+
+    def check_extension(self, cap: int) -> int:
+        """The same as Host.check_extension."""
+        return self.host.check_extension(cap)
+
+    @serialised
+    def enable_cap(self, cap: int) -> None:
+        """The VM has a capability (KVM_ENABLE_CAP). EINVAL for one that concerns no register, or after a vCPU."""
+        cap = check_number("a capability", cap, 0, 1 << 64)
+        if cap != self.host.abi.imp_id_cap:
+            raise KvmError(errno.EINVAL, f"capability {cap} cannot be enabled")
+        if self.vcpus:
+            raise KvmError(errno.EINVAL, f"capability {cap}: the VM has vCPUs already")
+        self._arch.id_regs.imp_id_writable = True

@@ -1,0 +1,308 @@
+"""The registers of one vCPU as userspace reads and writes them: KVM_GET_ONE_REG and KVM_SET_ONE_REG.
+
+Rules come from onereg and sysreg, moves from ownership, bytes from regfile; here a register's bytes are copied.
+Source: arch/arm64/kvm/guest.c and sys_regs.c; rfc-v2.md section 3.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import KvmError, check_number
+from ..facts import FPSR_OFFSET, SVCR_ZA, VREGS_OFFSET, Abi, regid
+from ..rules import Region, RegionTable, Store, VectorLengths, View, fault, onereg, view
+from .cpu import CpuFeatures
+from .idregs import IdRegs
+from .mutex import Mutex, serialised
+from .ownership import FpState, Ownership
+from .regfile import Buffer, RegFile
+from .system import SystemRegs
+
+
+class Registers:
+    """One vCPU's registers. Every ioctl raises KvmError, in the kernel's order of checks.
+
+    Z, P and FFR are found in one table while memory has them in user format; everything else goes through the rules,
+    under the mutex. An access by the table needs none: no call lies between the look at which table is in force and
+    the copy, so that no other thread comes in between.
+    """
+
+    def __init__(self, abi: Abi, cpu: CpuFeatures, id_regs: IdRegs, big_endian: bool) -> None:
+        self.abi = abi
+        self._cpu = cpu
+        self._id_regs = id_regs
+        self._regs = RegFile(swap=big_endian)
+        self._ownership = Ownership(self._regs, abi.user_format, bool(cpu.sve_vqs), bool(cpu.sme_vqs))
+        self._system = SystemRegs(abi, self._regs, self._ownership, id_regs, cpu.fpmr)
+        self._initialised = False
+        self._finalized = False
+        self._loaded: object = None  # the run that has loaded the vCPU, as long as its guest may act
+        self._running = False
+        self._table: RegionTable = {}  # that of the present view, empty while the vCPU runs
+        self._regions: RegionTable = {}  # the same as long as memory is in user format, else empty
+        self._mutex = Mutex()  # vcpu->mutex
+
+    def get_one_reg(self, reg_id: int) -> bytes:
+        """The register's value, as many bytes as the ID's size field says (KVM_GET_ONE_REG).
+
+        Errors in order: ENOEXEC before INIT, EINVAL for an ID that is not arm64's, then those of the register's kind:
+        onereg.sve_reg_to_region, sme_reg_to_region, core_reg_to_region; ENOENT for an unknown or hidden system
+        register. A read of Z, P or FFR brings the state into user format. Where a revision's GET of a ZA row writes the
+        row instead, it writes zeroes: a caller without a buffer has no other bytes.
+        """
+        regions = self._regions
+        known = regions.get(reg_id)
+        if known is None or regions is not self._regions:
+            return self._get(_checked_id(reg_id))
+        where, _, padding = known
+        value: bytes = self._regs.sve_state.view[where]
+        return value + padding
+
+    def get_one_reg_into(self, reg_id: int, buffer: Any) -> None:
+        """The start of the writable `buffer` holds the register's value; the rest of it is as before.
+
+        Errors as get_one_reg, then EFAULT for a buffer that is too short: it is filled, or untouched if the register
+        is a system register, which the kernel stores at once.
+        """
+        reg_id = _checked_id(reg_id)
+        target = memoryview(buffer).cast("B")
+        if self.is_written_by_get(reg_id):
+            self._set(reg_id, target.tobytes())
+            return
+        value = self.get_one_reg(reg_id)
+        if len(target) >= len(value):
+            target[: len(value)] = value
+            return
+        if self.fills_short_buffers(reg_id):
+            target[:] = value[: len(target)]
+        fault(reg_id, len(value), len(target))
+
+    def set_one_reg(self, reg_id: int, data: Any) -> None:
+        """The register holds the first bytes of `data`, as many as it really has (KVM_SET_ONE_REG).
+
+        Errors as get_one_reg, and EFAULT where `data` ends before the last byte that the kernel reads: Z, P, FFR, ZA
+        and ZT0 then hold what there was, then zeroes; other registers keep their value. On a system register EFAULT
+        comes first. Then EINVAL or EBUSY for a value that the register does not take.
+        """
+        raw = data if type(data) is bytes else memoryview(data).tobytes()
+        regions = self._regions
+        known = regions.get(reg_id)
+        if known is None or len(raw) < known[1] or regions is not self._regions:
+            self._set(_checked_id(reg_id), raw)
+            return
+        where, klen, _ = known
+        self._regs.sve_state.view[where] = raw[:klen]
+
+    # What the kernel holds; a view is good until the next call on the vCPU
+
+    @property
+    def sve_state(self) -> memoryview:
+        """The kernel's sve_state, 546 * max_vq bytes; empty before FINALIZE."""
+        return memoryview(self._regs.sve_state.view).toreadonly()
+
+    @property
+    def sme_state(self) -> memoryview:
+        """The kernel's sme_state: ZA, and with SME2 what it allocates for ZT0; empty before FINALIZE."""
+        return memoryview(self._regs.sme_state.view).toreadonly()
+
+    @property
+    def vregs(self) -> memoryview:
+        """The kernel's fp_regs.vregs, 512 bytes."""
+        return memoryview(self._regs.kvm_regs.view)[VREGS_OFFSET:FPSR_OFFSET].toreadonly()
+
+    @property
+    def fp_state(self) -> FpState:
+        return self._ownership.state
+
+    @property
+    def lengths(self) -> VectorLengths:
+        """The vCPU's maximum lengths, SVE and streaming."""
+        return self._ownership.lengths
+
+    @property
+    def max_vq(self) -> int:
+        """The length of sve_state in user format, the larger of the two; 0 without vectors."""
+        return self.lengths.max_vq
+
+    @property
+    def svcr(self) -> int:
+        """SVCR as memory holds it."""
+        return self._regs.sysregs[regid.SVCR]
+
+    @property
+    def fpsr(self) -> int:
+        return self._regs.fpsr
+
+    @property
+    def fpcr(self) -> int:
+        return self._regs.fpcr
+
+    @property
+    def sysregs(self) -> Mapping[int, int]:
+        """The system registers that memory holds, by ID."""
+        return MappingProxyType(self._regs.sysregs)
+
+    @property
+    def finalized(self) -> bool:
+        return self._finalized
+
+    @property
+    def _view(self) -> View:
+        return view(self.abi, self.lengths, self.svcr, self._has_fa64)
+
+    @property
+    def _has_sme2(self) -> bool:
+        return self._cpu.sme2 and (self._id_regs.has_sme2 or not self.abi.id_regs_gate)
+
+    @property
+    def _has_fa64(self) -> bool:
+        return self._cpu.fa64 and (self._id_regs.has_fa64 or not self.abi.id_regs_gate)
+
+    def _select_regions(self) -> None:
+        """The table in use is that of the view, which SVCR may have changed."""
+        now = self._view
+        is_there = self._loaded is None and self._finalized and now.has_zp
+        self._table = onereg.region_table(now, not self.abi.ffr_needs_fa64) if is_there else {}
+        self._regions = self._table if self._ownership.is_user_format else {}
+
+    def _moves_to(self, reg_id: int) -> bool:
+        """Whether the table has the register; it is then in force, and memory in user format."""
+        if reg_id in self._table:
+            self._ownership.guest_to_user()
+            self._regions = self._table
+        return reg_id in self._table
+
+    def _check_idle(self) -> None:
+        """No guest runs on the vCPU; a run whose guest never acted has ended."""
+        if self._running:
+            raise RuntimeError("KVM_RUN holds the vCPU until its `with` block ends")
+        if self._loaded is not None:
+            self._loaded = None
+            self._select_regions()
+
+    @serialised
+    def enter_guest(self, run: object) -> None:
+        """The run's guest acts. RuntimeError where the vCPU was used since it was loaded."""
+        if run is not self._loaded or self._running:
+            raise RuntimeError("this KVM_RUN has ended: the vCPU was used since")
+        self._running = True
+
+    @serialised
+    def leave_guest(self) -> None:
+        """The guest has left, and the vCPU takes calls again."""
+        self._running, self._loaded = False, None
+        self._select_regions()
+
+    def check_initialised(self) -> None:
+        self._check_idle()
+        if not self._initialised:
+            raise KvmError(errno.ENOEXEC, "the vCPU is not initialised")
+
+    def _find(self, reg_id: int) -> Region | None:
+        """The region of a register that the kernel copies, None for one that it computes (VLS, system registers)."""
+        self.check_initialised()
+        onereg.check_arm64(reg_id)
+        match regid.coproc(reg_id):
+            case regid.CORE:
+                return onereg.core_reg_to_region(reg_id, self._view.has_v)
+            case regid.SVE if reg_id != regid.SVE_VLS:
+                return onereg.sve_reg_to_region(reg_id, self._view, self._finalized)
+            case regid.SME if self.abi.has_sme and reg_id != self.abi.sme_vls:
+                return onereg.sme_reg_to_region(
+                    reg_id,
+                    self.abi,
+                    self.lengths,
+                    has_sme2=self._has_sme2,
+                    za_is_on=bool(self.svcr & SVCR_ZA),
+                    finalized=self._finalized,
+                )
+        return None
+
+    def fills_short_buffers(self, reg_id: int) -> bool:
+        """Whether a GET that ends in EFAULT has filled the buffer; else it left it as it was."""
+        is_copied = reg_id in self.abi.vls_ids or regid.coproc(reg_id) in (regid.FW, regid.FW_FEAT_BMAP)
+        return is_copied or self._find(reg_id) is not None
+
+    def _buffer(self, store: Store) -> Buffer:
+        """The buffer that a region lies in; Z, P and FFR are then in user format."""
+        if store is Store.KVM_REGS:
+            return self._regs.kvm_regs
+        if store is Store.SME_STATE:
+            return self._regs.sme_state
+        self._ownership.guest_to_user()
+        return self._regs.sve_state
+
+    # Registers outside the table
+
+    @serialised
+    def _get(self, reg_id: int) -> bytes:
+        if self._moves_to(reg_id):
+            return self.get_one_reg(reg_id)
+        region = self._find(reg_id)
+        if self.is_written_by_get(reg_id):
+            unread = bytes(regid.size_bytes(reg_id))
+            self._set(reg_id, unread)
+            return unread
+        if region is not None:
+            value: bytes = self._buffer(region.store).view[region.koffset : region.koffset + region.klen]
+            return value + bytes(region.upad)
+        if reg_id in self.abi.vls_ids:
+            max_vq, host_vqs = self._vls(reg_id)
+            return regid.pack_vls(vq for vq in host_vqs if vq <= max_vq)
+        return self._system.get(reg_id)
+
+    @serialised
+    def _set(self, reg_id: int, data: bytes) -> None:
+        if self._moves_to(reg_id) and len(data) >= self._table[reg_id][1]:
+            self.set_one_reg(reg_id, data)
+            return
+        region = self._find(reg_id)
+        if region is not None:
+            view, klen = self._buffer(region.store).view, region.klen
+            if region.store is not Store.KVM_REGS or len(data) >= klen:
+                view[region.koffset : region.koffset + klen] = data[:klen].ljust(klen, b"\0")
+            if len(data) < klen:
+                fault(reg_id, klen, len(data))
+        elif reg_id in self.abi.vls_ids:
+            self._set_vls(reg_id, data)
+        else:
+            self._system.set(reg_id, data)
+            self._select_regions()
+
+    def _vls(self, reg_id: int) -> tuple[int, frozenset[int]]:
+        """The vCPU's maximum length of that kind and the host's lengths; ENOENT without the feature."""
+        if reg_id == regid.SVE_VLS:
+            max_vq, host_vqs = self.lengths.sve_vq, self._cpu.sve_vqs
+        else:
+            max_vq, host_vqs = self.lengths.sme_vq, self._cpu.sme_vqs
+        if not max_vq:
+            raise KvmError(errno.ENOENT, f"{self._name(reg_id)}: the vCPU lacks the feature")
+        return max_vq, host_vqs
+
+    def _set_vls(self, reg_id: int, data: bytes) -> None:
+        """The vCPU has another maximum length (set_sve_vls())."""
+        _, host_vqs = self._vls(reg_id)
+        if self._finalized:
+            raise KvmError(errno.EPERM, f"{self._name(reg_id)}: the lengths are final since FINALIZE")
+        size = regid.size_bytes(reg_id)
+        if len(data) < size:
+            fault(reg_id, size, len(data))
+        max_vq = onereg.check_vls(self._name(reg_id), regid.unpack_vls(data[:size]), host_vqs)
+        kind = "sve_vq" if reg_id == regid.SVE_VLS else "sme_vq"
+        self._ownership.lengths = self.lengths._replace(**{kind: max_vq})
+
+    def is_written_by_get(self, reg_id: int) -> bool:
+        """The ID is in the window of ZA rows of a revision whose GET copies from the user."""
+        if self.abi.za is None or not self.abi.za.get_writes:
+            return False
+        return regid.ZA_BASE <= reg_id <= onereg.za_id_max(self.abi, self.lengths.sme_vq)
+
+    def _name(self, reg_id: int) -> str:
+        return regid.name(reg_id, self.abi.sme_vls)
+
+
+def _checked_id(reg_id: int) -> int:
+    return check_number("a register ID", reg_id, 0, 1 << 64)

@@ -1,0 +1,21 @@
+"""Recordings: the file format, reading and writing it, replay, and recording what a program does.
+
+What an operation is, and how it is done, is in ops."""
+
+from .file import Header, Recording, RecordingError
+from .recorder import record
+from .replay import Replay, misuse_at, played, shipped_recordings
+from .schema import HEADINGS, Op
+
+__all__ = [
+    "HEADINGS",
+    "Header",
+    "Op",
+    "Recording",
+    "RecordingError",
+    "Replay",
+    "misuse_at",
+    "played",
+    "record",
+    "shipped_recordings",
+]

@@ -1,0 +1,60 @@
+"""Replay: a recording's operations done again on the model, and the first difference found.
+
+Return values, errnos and bytes are compared exactly, but for what a recording itself says is not ABI (`mask`, `tail`,
+`copied`, `narrow`; tests/recordings/FORMAT.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from ..ops import Difference, Machine, Misuse, Op, compare_number
+from .file import Recording, RecordingError
+
+
+@contextmanager
+def misuse_at(path: Path, line: int) -> Iterator[None]:
+    """A Misuse in the block is a RecordingError at this line."""
+    try:
+        yield
+    except Misuse as misuse:
+        raise RecordingError(path, line, str(misuse)) from None
+
+
+class Replay(Machine):
+    """A model of the recorded host, and the recording's operations to be done on it in order."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__(recording.header.create_host(), recording.header.unlisted)
+
+    def play(self, line: int, op: Op) -> None:
+        """The operation is done. Difference if its outcome is not the recorded one, Misuse if it cannot be done."""
+        try:
+            for observation in self.perform(op):
+                observation.check()
+            if not {"errno", "crash"} & op.keys() and op["op"] != "check_extension":
+                compare_number("ret", op.get("ret", 0), 0)
+        except Difference as difference:
+            difference.line, difference.op = line, op
+            raise
+
+
+def played(recording: Recording, replayed: Replay, last_line: int | None = None) -> Iterator[tuple[int, Op]]:
+    """Each operation up to `last_line`, after it was done. Difference where one was not as recorded."""
+    for line, op in recording:
+        if last_line is not None and line > last_line:
+            return
+        with misuse_at(recording.path, line):
+            replayed.play(line, op)
+        yield line, op
+
+
+def shipped_recordings() -> Iterator[Path]:
+    """The recordings of real kernels that come with the package, in the order of their names."""
+    shipped = resources.files(__package__).joinpath("shipped")
+    for entry in sorted(shipped.iterdir(), key=lambda entry: entry.name):
+        with resources.as_file(entry) as path:
+            yield path
