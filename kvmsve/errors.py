@@ -13,9 +13,17 @@ class KvmError(OSError):
     `n` is the number of registers there really are when KVM_GET_REG_LIST answers E2BIG, else None.
     """
 
-    def __init__(self, errno: int, rule: str, n: int | None = None) -> None:
+    def __init__(self, errno: int, rule: str, *named: object, n: int | None = None) -> None:
+        """`rule` has a {} for each of `named`, which are put into words only where somebody reads them."""
         super().__init__(errno, rule)
+        self._named = named
         self.n = n
+
+    @property
+    def strerror(self) -> str:  # type: ignore[override]
+        """The rule, in words."""
+        rule: str = self.args[1]
+        return rule.format(*self._named) if self._named else rule
 
     @property
     def symbol(self) -> str:

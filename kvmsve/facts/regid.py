@@ -187,6 +187,16 @@ def name(reg_id: int, sme_vls: int | None = None) -> str:
     return f"{COPROC_NAMES.get(coproc(reg_id), 'unknown')} 0x{reg_id:016x}"
 
 
+class Name(int):
+    """A register ID that is written as its name."""
+
+    def __str__(self) -> str:
+        return name(int(self))
+
+    def __format__(self, _: str) -> str:
+        return name(int(self))
+
+
 def _with_slice(register: str, reg_id: int) -> str:
     return f"{register} slice {slice_of(reg_id)}" if slice_of(reg_id) else register
 
@@ -198,5 +208,5 @@ def pack_vls(vqs: Iterable[int]) -> bytes:
 
 def unpack_vls(bitmap: bytes) -> frozenset[int]:
     """The set of vq (1..512) that a VLS bitmap names."""
-    bits = int.from_bytes(bitmap, "little")
-    return frozenset(vq for vq in range(1, VQ_ABI_MAX + 1) if bits >> (vq - 1) & 1)
+    bits = int.from_bytes(bitmap, "little") % (1 << VQ_ABI_MAX)
+    return frozenset(vq for vq in range(1, bits.bit_length() + 1) if bits >> (vq - 1) & 1)

@@ -43,7 +43,8 @@ class CpuRegs:
     """
 
     __slots__ = (
-        "_ownership", "_regs", "features", "fpcr", "fpsr", "lengths", "loaded", "smcr", "svcr", "vectors", "za", "zcr",
+        "_ownership", "_regs", "features", "fpcr", "fpsr", "lengths", "loaded", "smcr", "streaming_vq", "svcr",
+        "vectors", "vq", "vq_in_force", "za", "zcr",
     )  # fmt: skip
 
     def __init__(self, regs: RegFile, ownership: Ownership, features: CpuFeatures) -> None:
@@ -58,6 +59,7 @@ class CpuRegs:
         self.fpsr = self.fpcr = 0
         self.vectors = bytearray()
         self.za = bytearray()
+        self._find_lengths()
 
     def load(self) -> None:
         """The guest owns the FP state, and its registers are in the CPU."""
@@ -100,6 +102,7 @@ class CpuRegs:
         """
         changed = self.svcr ^ value
         self.svcr = value & (SVCR_SM | SVCR_ZA)
+        self._find_lengths()
         if changed & SVCR_SM:
             self.vectors = bytearray(layout.sve_state_bytes(self.vq) or layout.VREGS_BYTES)
             self.fpsr = layout.FPSR_AFTER_MODE_SWITCH
@@ -107,22 +110,28 @@ class CpuRegs:
         if changed & value & SVCR_ZA:
             self.za = bytearray(self._regs.sme_state.size)
 
-    @property
-    def vq(self) -> int:
-        """The full length of the present mode."""
-        return guest_vq(self.lengths, self.svcr)
+    def set_zcr(self, value: int) -> None:
+        """ZCR_EL1 is `value`; no register changes."""
+        self.zcr = value
+        self._find_lengths()
 
-    @property
-    def vq_in_force(self) -> int:
-        """The length that the present mode's control register leaves (not to be asked where `vq` is FPSIMD)."""
-        if self.svcr & SVCR_SM:
-            return self.streaming_vq
-        limit = min((self.zcr & ZCR_LEN) + 1, self.lengths.sve_vq)
-        return max(vq for vq in self.features.sve_vqs if vq <= limit)
+    def set_smcr(self, value: int) -> None:
+        """SMCR_EL1 is `value`; no register changes."""
+        self.smcr = value
+        self._find_lengths()
 
-    @property
-    def streaming_vq(self) -> int:
-        """The streaming length in force: the largest up to SMCR_EL1.LEN, else the smallest that the CPU has."""
+    def _find_lengths(self) -> None:
+        """`vq` is the full length of the present mode, `vq_in_force` what its control register leaves of it."""
+        self.vq = guest_vq(self.lengths, self.svcr)
+        self.streaming_vq = self._streaming_vq() if self.lengths.sme_vq else 0
+        if self.svcr & SVCR_SM or self.vq == FPSIMD:
+            self.vq_in_force = self.streaming_vq
+        else:
+            limit = min((self.zcr & ZCR_LEN) + 1, self.lengths.sve_vq)
+            self.vq_in_force = max(vq for vq in self.features.sve_vqs if vq <= limit)
+
+    def _streaming_vq(self) -> int:
+        """The largest streaming length up to SMCR_EL1.LEN, else the smallest that the CPU has."""
         limit = min((self.smcr & SMCR_LEN) + 1, self.lengths.sme_vq)
         return max((vq for vq in self.features.sme_vqs if vq <= limit), default=min(self.features.sme_vqs))
 

@@ -80,7 +80,7 @@ class Guest:
 
     @zcr.setter
     def zcr(self, value: int) -> None:
-        self._sve_cpu("ZCR_EL1").zcr = index(value) & U64
+        self._sve_cpu("ZCR_EL1").set_zcr(index(value) & U64)
 
     @property
     def smcr(self) -> int:
@@ -89,7 +89,7 @@ class Guest:
 
     @smcr.setter
     def smcr(self, value: int) -> None:
-        self._sme_cpu("SMCR_EL1").smcr = index(value) & U64
+        self._sme_cpu("SMCR_EL1").set_smcr(index(value) & U64)
 
     @property
     def fpsr(self) -> int:
@@ -233,11 +233,13 @@ class Guest:
 
     def _z_window(self, n: int) -> tuple[int, int]:
         _check_number("Z", n, layout.NUM_ZREGS)
-        return layout.zreg_offset(self._vector_cpu("Z").vq, n), self.vl
+        cpu = self._vector_cpu("Z")
+        return layout.zreg_offset(cpu.vq, n), layout.zreg_bytes(cpu.vq_in_force)
 
     def _p_window(self, n: int) -> tuple[int, int]:
         _check_number("P", n, layout.NUM_PREGS)
-        return layout.preg_offset(self._vector_cpu("P").vq, n), self.vl // 8
+        cpu = self._vector_cpu("P")
+        return layout.preg_offset(cpu.vq, n), layout.preg_bytes(cpu.vq_in_force)
 
     def _ffr_window(self) -> tuple[int, int]:
         fa64 = self._cpu.features.fa64 and bool(self._cpu.smcr & SMCR_FA64)

@@ -25,6 +25,7 @@ class IdRegs:
         self._writable = abi.id_regs_writable
         self.imp_id_writable = False  # KVM_CAP_ARM_WRITABLE_IMP_ID_REGS
         self.fixed = False
+        self.changes = 0  # how often a register has taken another value
         self._mutex = Mutex()  # kvm->arch.config_lock
 
     @property
@@ -62,6 +63,7 @@ class IdRegs:
         if not self._rules[reg_id].takes(value, limit):
             raise KvmError(errno.EINVAL, f"{name}: 0x{value:016x} is not within 0x{limit:016x}")
         self._values[reg_id] = value
+        self.changes += 1
 
     @property
     def smidr(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import KvmError, check_number
 from ..facts import FPSR_OFFSET, SVCR_ZA, VREGS_OFFSET, Abi, regid
-from ..rules import Region, RegionTable, Store, VectorLengths, View, fault, onereg, view
+from ..rules import Reach, Region, RegionTable, Store, VectorLengths, fault, onereg, view
 from .cpu import CpuFeatures
 from .idregs import IdRegs
 from .mutex import Mutex, serialised
@@ -43,7 +43,9 @@ class Registers:
         self._running = False
         self._table: RegionTable = {}  # that of the present view, empty while the vCPU runs
         self._regions: RegionTable = {}  # the same as long as memory is in user format, else empty
+        self._places: dict[int, Region | None] = {}  # what _find has found in the present reach
         self._mutex = Mutex()  # vcpu->mutex
+        self._select_regions()
 
     def get_one_reg(self, reg_id: int) -> bytes:
         """The register's value, as many bytes as the ID's size field says (KVM_GET_ONE_REG).
@@ -150,8 +152,11 @@ class Registers:
         return self._finalized
 
     @property
-    def _view(self) -> View:
-        return view(self.abi, self.lengths, self.svcr, self._has_fa64)
+    def _reach(self) -> Reach:
+        """What decides which registers there are; another vCPU may have changed the VM's ID registers."""
+        if self._id_regs_seen != self._id_regs.changes:
+            self._select_regions()
+        return self._reach_now
 
     @property
     def _has_sme2(self) -> bool:
@@ -163,7 +168,11 @@ class Registers:
 
     def _select_regions(self) -> None:
         """The table in use is that of the view, which SVCR may have changed."""
-        now = self._view
+        svcr = self.svcr
+        self._places = {}
+        self._id_regs_seen = self._id_regs.changes
+        now = view(self.abi, self.lengths, svcr, self._has_fa64)
+        self._reach_now = Reach(self.abi, self.lengths, now, self._has_sme2, bool(svcr & SVCR_ZA), self._finalized)
         is_there = self._loaded is None and self._finalized and now.has_zp
         self._table = onereg.region_table(now, not self.abi.ffr_needs_fa64) if is_there else {}
         self._regions = self._table if self._ownership.is_user_format else {}
@@ -197,29 +206,18 @@ class Registers:
         self._select_regions()
 
     def check_initialised(self) -> None:
-        self._check_idle()
+        if self._running or self._loaded is not None:
+            self._check_idle()
         if not self._initialised:
             raise KvmError(errno.ENOEXEC, "the vCPU is not initialised")
 
     def _find(self, reg_id: int) -> Region | None:
         """The region of a register that the kernel copies, None for one that it computes (VLS, system registers)."""
         self.check_initialised()
-        onereg.check_arm64(reg_id)
-        match regid.coproc(reg_id):
-            case regid.CORE:
-                return onereg.core_reg_to_region(reg_id, self._view.has_v)
-            case regid.SVE if reg_id != regid.SVE_VLS:
-                return onereg.sve_reg_to_region(reg_id, self._view, self._finalized)
-            case regid.SME if self.abi.has_sme and reg_id != self.abi.sme_vls:
-                return onereg.sme_reg_to_region(
-                    reg_id,
-                    self.abi,
-                    self.lengths,
-                    has_sme2=self._has_sme2,
-                    za_is_on=bool(self.svcr & SVCR_ZA),
-                    finalized=self._finalized,
-                )
-        return None
+        reach = self._reach
+        if reg_id not in self._places:
+            self._places[reg_id] = onereg.region_of(reg_id, reach)
+        return self._places[reg_id]
 
     def fills_short_buffers(self, reg_id: int) -> bool:
         """Whether a GET that ends in EFAULT has filled the buffer; else it left it as it was."""
@@ -237,40 +235,45 @@ class Registers:
 
     # Registers outside the table
 
-    @serialised
     def _get(self, reg_id: int) -> bytes:
-        if self._moves_to(reg_id):
-            return self.get_one_reg(reg_id)
-        region = self._find(reg_id)
-        if self.is_written_by_get(reg_id):
-            unread = bytes(regid.size_bytes(reg_id))
-            self._set(reg_id, unread)
-            return unread
-        if region is not None:
-            value: bytes = self._buffer(region.store).view[region.koffset : region.koffset + region.klen]
-            return value + bytes(region.upad)
-        if reg_id in self.abi.vls_ids:
-            max_vq, host_vqs = self._vls(reg_id)
-            return regid.pack_vls(vq for vq in host_vqs if vq <= max_vq)
-        return self._system.get(reg_id)
+        with self._mutex:
+            if self._moves_to(reg_id):
+                return self.get_one_reg(reg_id)
+            region = self._find(reg_id)
+            if self.is_written_by_get(reg_id):
+                unread = bytes(regid.size_bytes(reg_id))
+                self._set(reg_id, unread)
+                return unread
+            if region is not None:
+                value: bytes = self._buffer(region.store).view[region.koffset : region.koffset + region.klen]
+                return value + bytes(region.upad)
+            if reg_id in self.abi.vls_ids:
+                max_vq, host_vqs = self._vls(reg_id)
+                return regid.pack_vls(vq for vq in host_vqs if vq <= max_vq)
+            return self._system.get(reg_id)
 
-    @serialised
     def _set(self, reg_id: int, data: bytes) -> None:
-        if self._moves_to(reg_id) and len(data) >= self._table[reg_id][1]:
-            self.set_one_reg(reg_id, data)
-            return
-        region = self._find(reg_id)
-        if region is not None:
-            view, klen = self._buffer(region.store).view, region.klen
-            if region.store is not Store.KVM_REGS or len(data) >= klen:
-                view[region.koffset : region.koffset + klen] = data[:klen].ljust(klen, b"\0")
-            if len(data) < klen:
-                fault(reg_id, klen, len(data))
-        elif reg_id in self.abi.vls_ids:
-            self._set_vls(reg_id, data)
-        else:
-            self._system.set(reg_id, data)
-            self._select_regions()
+        with self._mutex:
+            if self._moves_to(reg_id) and len(data) >= self._table[reg_id][1]:
+                self.set_one_reg(reg_id, data)
+                return
+            region = self._find(reg_id)
+            if region is not None:
+                self._store(reg_id, region, data)
+            elif reg_id in self.abi.vls_ids:
+                self._set_vls(reg_id, data)
+            else:
+                self._system.set(reg_id, data)
+                if reg_id == regid.SVCR:
+                    self._select_regions()
+
+    def _store(self, reg_id: int, region: Region, data: bytes) -> None:
+        """The region holds the data; what is missing of it is zero, or where the kernel fetches all first, kept."""
+        view, klen = self._buffer(region.store).view, region.klen
+        if region.store is not Store.KVM_REGS or len(data) >= klen:
+            view[region.koffset : region.koffset + klen] = data[:klen].ljust(klen, b"\0")
+        if len(data) < klen:
+            fault(reg_id, klen, len(data))
 
     def _vls(self, reg_id: int) -> tuple[int, frozenset[int]]:
         """The vCPU's maximum length of that kind and the host's lengths; ENOENT without the feature."""
@@ -293,6 +296,7 @@ class Registers:
         max_vq = onereg.check_vls(self._name(reg_id), regid.unpack_vls(data[:size]), host_vqs)
         kind = "sve_vq" if reg_id == regid.SVE_VLS else "sme_vq"
         self._ownership.lengths = self.lengths._replace(**{kind: max_vq})
+        self._select_regions()
 
     def is_written_by_get(self, reg_id: int) -> bool:
         """The ID is in the window of ZA rows of a revision whose GET copies from the user."""

@@ -9,7 +9,7 @@ import errno
 
 from ..errors import HostOops, KvmError
 from ..facts import Abi, SmidrRule, regid
-from ..rules import Gate, fault, reglist, sysreg
+from ..rules import Gate, VectorLengths, fault, reglist, sysreg
 from .idregs import IdRegs
 from .ownership import Ownership
 from .regfile import RegFile
@@ -26,13 +26,17 @@ class SystemRegs:
         self._id_regs = id_regs
         self._host_has_fpmr = has_fpmr
         self.has_el2 = False
+        self._gates: dict[tuple[VectorLengths, bool, bool], frozenset[Gate]] = {}  # by what they depend on
         self.reset(vcpu=0)
 
     @property
     def gates(self) -> frozenset[Gate]:
         """What the vCPU has of what registers may ask for."""
-        lengths = self._ownership.lengths
-        return sysreg.open_gates(self._abi, lengths, has_fpmr=self.has_fpmr, has_el2=self.has_el2)
+        known = self._ownership.lengths, self.has_fpmr, self.has_el2
+        if known not in self._gates:
+            lengths, has_fpmr, has_el2 = known
+            self._gates[known] = sysreg.open_gates(self._abi, lengths, has_fpmr=has_fpmr, has_el2=has_el2)
+        return self._gates[known]
 
     @property
     def has_fpmr(self) -> bool:
@@ -115,6 +119,6 @@ class SystemRegs:
     def _check_visible(self, reg_id: int) -> None:
         control = sysreg.CONTROL_REGS.get(reg_id)
         if control is None and reg_id not in reglist.PLAIN_REGS and reg_id not in self._id_regs:
-            raise KvmError(errno.ENOENT, f"{regid.name(reg_id)}: no register has this ID")
+            raise KvmError(errno.ENOENT, "{}: no register has this ID", regid.Name(reg_id))
         if control is not None and control.gate not in self.gates:
-            raise KvmError(errno.ENOENT, f"{regid.name(reg_id)}: the vCPU lacks the feature ({control.gate.name})")
+            raise KvmError(errno.ENOENT, "{}: the vCPU lacks the feature ({})", regid.Name(reg_id), control.gate.name)

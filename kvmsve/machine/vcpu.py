@@ -11,8 +11,6 @@ from ..errors import KvmError, check_number
 from ..facts import (
     FEATURE_WORDS,
     PTRAUTH,
-    SVCR_SM,
-    SVCR_ZA,
     TARGET_GENERIC_V8,
     Feature,
     FeatureSet,
@@ -121,12 +119,10 @@ class Vcpu(Registers):
     @property
     def listing(self) -> reglist.Listing:
         """What KVM_GET_REG_LIST has to say, whether it would or not."""
-        sme2, svcr = self._has_sme2, self.svcr
-        known = (self.lengths, svcr & (SVCR_SM | SVCR_ZA), sme2, self._has_fa64, self._system.has_fpmr)
+        reach = self._reach
+        known = (reach.lengths, reach.view, reach.za_is_on, reach.has_sme2, self._system.has_fpmr)
         if known not in self._listings:
-            self._listings[known] = reglist.listing(
-                self.abi, self.lengths, self._view, self._system.gates, has_sme2=sme2, za_is_on=bool(svcr & SVCR_ZA)
-            )
+            self._listings[known] = reglist.listing(reach, self._system.gates)
         return self._listings[known]
 
     @serialised

@@ -4,7 +4,7 @@ Nothing here holds or moves a byte."""
 
 from . import idregs, onereg, reglist, sysreg
 from .idregs import checked_values, host_id_regs
-from .onereg import Region, RegionTable, Store, fault
+from .onereg import Reach, Region, RegionTable, Store, fault
 from .sysreg import ALL_BITS, Gate
 from .views import FPSIMD, VectorLengths, View, guest_vq, user_format_needed, view
 
@@ -12,6 +12,7 @@ __all__ = [
     "ALL_BITS",
     "FPSIMD",
     "Gate",
+    "Reach",
     "Region",
     "RegionTable",
     "Store",

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import NamedTuple
 
-from ..facts import FFR, NUM_PREGS, NUM_ZREGS, Abi, RegList, regid, zreg_bytes
+from ..facts import FFR, NUM_PREGS, NUM_ZREGS, RegList, regid, zreg_bytes
 from . import idregs, sysreg
-from .onereg import KVM_REGS_SLOTS, core_reg_size
-from .views import VectorLengths, View
+from .onereg import KVM_REGS_SLOTS, Reach, core_reg_size
 
 _SIZE_CODES = {4: regid.U32, 8: regid.U64, 16: regid.U128}
 
@@ -63,31 +62,30 @@ class Listing(NamedTuple):
         return len(self.ids) + self.unwritten
 
 
-def listing(
-    abi: Abi, lengths: VectorLengths, view: View, gates: frozenset[sysreg.Gate], *, has_sme2: bool, za_is_on: bool
-) -> Listing:
+def listing(reach: Reach, gates: frozenset[sysreg.Gate]) -> Listing:
     """What the kernel of a revision lists of a vCPU."""
-    core = (reg_id for reg_id in CORE_REGS if view.has_v or reg_id not in VREGS)
-    sve_block, unwritten = _sve_block(abi, lengths, view)
-    sme_block = _sme_block(abi, lengths, has_sme2=has_sme2, za_is_on=za_is_on)
-    return Listing((*core, *sve_block, *sme_block, *other_regs(gates)), unwritten)
+    core = (reg_id for reg_id in CORE_REGS if reach.view.has_v or reg_id not in VREGS)
+    sve_block, unwritten = _sve_block(reach)
+    return Listing((*core, *sve_block, *_sme_block(reach), *other_regs(gates)), unwritten)
 
 
-def _sve_block(abi: Abi, lengths: VectorLengths, view: View) -> tuple[tuple[int, ...], int]:
+def _sve_block(reach: Reach) -> tuple[tuple[int, ...], int]:
+    abi, view = reach.abi, reach.view
     registers = (*ZREGS, *PREGS, *((regid.FFR_ID,) if view.has_ffr else ()))
     if abi.reg_list is RegList.BY_SVCR:
-        vls = (regid.SVE_VLS,) if lengths.sve_vq else ()
+        vls = (regid.SVE_VLS,) if reach.lengths.sve_vq else ()
         return ((*vls, *registers) if view.has_zp else ()), 0
-    if lengths.sve_vq:
+    if reach.lengths.sve_vq:
         return SVE_BLOCK, 0
     return (), len(registers) if abi.reg_list is RegList.SME_STATIC and view.has_zp else 0
 
 
-def _sme_block(abi: Abi, lengths: VectorLengths, *, has_sme2: bool, za_is_on: bool) -> tuple[int, ...]:
-    if abi.reg_list is RegList.SVE or not lengths.sme_vq:
+def _sme_block(reach: Reach) -> tuple[int, ...]:
+    abi, sme_vq = reach.abi, reach.lengths.sme_vq
+    if abi.reg_list is RegList.SVE or not sme_vq:
         return ()
     vls = () if abi.sme_vls is None else (abi.sme_vls,)
-    if abi.reg_list is RegList.BY_SVCR and not za_is_on:
+    if abi.reg_list is RegList.BY_SVCR and not reach.za_is_on:
         return vls
-    rows = (regid.za_row_id(row) for row in range(zreg_bytes(lengths.sme_vq)))
-    return (*vls, *rows, *((regid.ZT0,) if has_sme2 else ()))
+    rows = (regid.za_row_id(row) for row in range(zreg_bytes(sme_vq)))
+    return (*vls, *rows, *((regid.ZT0,) if reach.has_sme2 else ()))

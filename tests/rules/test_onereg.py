@@ -13,7 +13,7 @@ from kvmsve import MAINLINE_6_1, RFC_V2, RFC_V2_POSTED, RFC_V2_R1, RFC_V2_R123, 
 from kvmsve.facts.revisions import REVISIONS, V12
 from kvmsve.rules import onereg
 from kvmsve.rules.onereg import Region, Store
-from kvmsve.rules.views import VectorLengths, view
+from kvmsve.rules.views import VectorLengths, View, view
 
 ERRNOS = json.loads((TABLES / "kvm-errnos.json").read_text())["states"]
 SVE, SME = 0x6000_0000_0015_0000, 0x6000_0000_0017_0000
@@ -26,8 +26,13 @@ def sve_rule(reg_id, abi, lengths, finalized):
     return onereg.sve_reg_to_region(reg_id, view(abi, lengths, svcr=0, has_fa64=False), finalized)
 
 
+def reach(abi, lengths, *, has_sme2=False, za_is_on=False, finalized=False):
+    """A vCPU of which only that is known which decides about ZA and ZT0."""
+    return onereg.Reach(abi, lengths, View(0, False, False, False), has_sme2, za_is_on, finalized)
+
+
 def sme_rule(reg_id, abi, lengths, has_sme2, finalized):
-    return onereg.sme_reg_to_region(reg_id, abi, lengths, has_sme2=has_sme2, za_is_on=False, finalized=finalized)
+    return onereg.sme_reg_to_region(reg_id, reach(abi, lengths, has_sme2=has_sme2, finalized=finalized))
 
 
 def core_rule(reg_id, lengths):
@@ -218,7 +223,7 @@ def test_rows_of_za_in_later_revisions(revision, sme_vq):
     state = {"has_sme2": False, "za_is_on": True, "finalized": True}
 
     def rule(reg_id):
-        return onereg.sme_reg_to_region(reg_id, REVISIONS[revision], VectorLengths(1, sme_vq), **state)
+        return onereg.sme_reg_to_region(reg_id, reach(REVISIONS[revision], VectorLengths(1, sme_vq), **state))
 
     edges = (*inside, ZA0 - 1, ZA0 | len(rows) << 5)
     assert differences(rule, (), edges, inside, "EINVAL") == []
@@ -245,7 +250,8 @@ def test_za_asks_for_svcr_za(revision, without_za, not_finalized, row_bytes):
             product((False, True), repeat=2), [*without_za, not_finalized, None], strict=True
         ):
             state = {"has_sme2": True, "za_is_on": za_is_on, "finalized": finalized}
-            ended = outcome(lambda reg_id, state=state: onereg.sme_reg_to_region(reg_id, abi, BOTH, **state), reg_id)
+            there = reach(abi, BOTH, **state)
+            ended = outcome(lambda reg_id, there=there: onereg.sme_reg_to_region(reg_id, there), reg_id)
             assert ended == (answer or region)
 
 

@@ -6,6 +6,7 @@ from places import TABLES
 
 from kvmsve.facts.revisions import RFC_V2
 from kvmsve.rules import reglist
+from kvmsve.rules.onereg import Reach
 from kvmsve.rules.sysreg import open_gates
 from kvmsve.rules.views import VectorLengths, view
 
@@ -24,7 +25,8 @@ def listed(lengths: VectorLengths) -> tuple[int, ...]:
     """The list of an RFC v2 vCPU."""
     gates = open_gates(RFC_V2, lengths, has_fpmr=False, has_el2=False)
     seen = view(RFC_V2, lengths, svcr=0, has_fa64=False)
-    return reglist.listing(RFC_V2, lengths, seen, gates, has_sme2=True, za_is_on=False).ids
+    reach = Reach(RFC_V2, lengths, seen, has_sme2=True, za_is_on=False, finalized=True)
+    return reglist.listing(reach, gates).ids
 
 
 def expected(sve: bool, sme: bool) -> list[int]:
