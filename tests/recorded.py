@@ -1,4 +1,7 @@
-"""Recordings as the tests know them: lines of plain JSON, read and taken apart without the package."""
+"""Recordings as the tests know them: lines of plain JSON, read and taken apart without the package.
+
+Only `operation`, `step` and `fields` go to the package's types and back.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ from typing import Any
 
 import model
 from places import RECORDINGS
+
+from kvmsve.ops import Operation, Step
+from kvmsve.ops.operations import Run
+from kvmsve.recording import codec
 
 ALL = sorted(RECORDINGS.glob("*.jsonl.xz"))
 
@@ -49,6 +56,25 @@ def find(name: str, note: str, **fields: Any) -> int:
 def parse(path: Path) -> list[Op]:
     """The lines of a plain recording."""
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def operation(fields: Op) -> Operation:
+    """The operation that a line of these fields says."""
+    return codec.decode(json.dumps(fields).encode())
+
+
+def step(fields: Op) -> Step:
+    """The guest step of these fields."""
+    run = operation({"op": "run", "vcpu": 0, "ret": 0, "guest": [fields]})
+    assert isinstance(run, Run)
+    assert run.guest is not None
+    return run.guest[0]
+
+
+def fields(done: Operation) -> Op:
+    """The fields of the line that says an operation."""
+    written: Op = json.loads(codec.encode(done))
+    return written
 
 
 def write(path: Path, objects: Iterable[Op]) -> Path:

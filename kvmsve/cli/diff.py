@@ -7,8 +7,8 @@ import argparse
 from ..diff import Comparison, columns, differences, kinds, table
 from ..facts import Abi
 from ..ops import Difference
-from ..ops import describe as describe_op
-from ..recording import HEADINGS, Recording, misuse_at
+from ..ops.operations import Heading
+from ..recording import Recording, misuse_at
 from .common import UsageError
 
 KINDS_SHOWN = 10
@@ -36,7 +36,7 @@ def _diff_recording(recording: Recording, first: Abi, second: Abi) -> int:
     for line, op in recording:
         with misuse_at(recording.path, line):
             difference = comparison.play(line, op)
-        count += op["op"] not in HEADINGS
+        count += not isinstance(op, Heading)
         if difference is not None:
             found.append(difference)
         if comparison.crashed:
@@ -59,4 +59,4 @@ def _diff_recording(recording: Recording, first: Abi, second: Abi) -> int:
 def _first_of(alike: list[Difference]) -> str:
     first = alike[0]
     where = f", {first.where}" if first.where else ""
-    return f"line {first.line}, {describe_op(first.op)}{where}" + (f" ({len(alike)} alike)" if len(alike) > 1 else "")
+    return f"line {first.line}, {first.op}{where}" + (f" ({len(alike)} alike)" if len(alike) > 1 else "")

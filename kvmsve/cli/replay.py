@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from ..ops import Difference
-from ..recording import HEADINGS, Recording, RecordingError, Replay, played, shipped_recordings
+from ..ops.operations import Heading
+from ..recording import Recording, RecordingError, Replay, played, shipped_recordings
 from .common import complain
 
 PROGRESS_OPERATIONS = 20_000
@@ -37,7 +38,7 @@ def _count_operations(recording: Recording) -> int:
     """The number of operations of the recording, all of which have been done."""
     count = 0
     for _, op in played(recording, Replay(recording)):
-        count += op["op"] not in HEADINGS
+        count += not isinstance(op, Heading)
         if count % PROGRESS_OPERATIONS == 0 and count and sys.stderr.isatty():
             print(f"{recording.path.name}: {count} operations ...", end="\r", file=sys.stderr, flush=True)
     return count

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from ..ops import Difference
-from ..ops import describe as describe_op
 from ..recording import Recording, Replay, played
 from ..report import describe
 from .common import UsageError
@@ -18,16 +17,17 @@ def run(options: argparse.Namespace) -> int:
     shown = None
     try:
         for line, op in played(recording, replayed, options.at):
-            if op.get("vcpu") in replayed.vcpus:
-                shown = line, op, replayed.vcpus[op["vcpu"]]
+            number = op.vcpu_number
+            if number is not None and number in replayed.vcpus:
+                shown = line, op, number, replayed.vcpus[number]
     except Difference as difference:
         raise UsageError(f"{recording.path}, {difference}; show works up to the line before") from None
     if shown is None:
         raise UsageError(
             f"{recording.path} has no vCPU up to {'its end' if options.at is None else f'line {options.at}'}"
         )
-    line, op, vcpu = shown
+    line, op, number, vcpu = shown
     source = f"{recording.path.name} ({recording.header.abi.name})"
-    print(f"vCPU {op['vcpu']} of {source} after line {line}, {describe_op(op)}")
+    print(f"vCPU {number} of {source} after line {line}, {op}")
     print(*describe(vcpu), sep="\n")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 
 from ..errors import GuestUndefined
 from ..facts import uapi
-from ..ops import observe_step
-from ..recording import Op, Recording
+from ..ops import Step, observe_step
+from ..ops import operations as ops
+from ..recording import Recording
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,13 @@ def steps_of(recording: Recording) -> Script:
     compared: kvmsve replay does that.
     """
     index: dict[int, int] = {}
-    runs: dict[int, deque[list[Op]]] = defaultdict(deque)
+    runs: dict[int, deque[Sequence[Step]]] = defaultdict(deque)
     for _, op in recording:
-        if op["op"] == "create_vcpu" and op.get("ret") == 0:
-            index[op["vcpu"]] = op["index"]
-        elif op["op"] == "run" and "guest" in op:
-            runs[index.get(op["vcpu"], 0)].append(op["guest"])
+        match op:
+            case ops.CreateVcpu(ret=0):
+                index[op.vcpu] = op.index
+            case ops.Run() if op.guest is not None:
+                runs[index.get(op.vcpu, 0)].append(op.guest)
 
     def act(guest: Any, vcpu: int, n: int) -> None:
         for step in runs[vcpu].popleft() if runs[vcpu] else ():

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 
 from ..errors import HostOops, KvmError
 from ..facts import SVCR_ZA, Abi, layout, regid
 from ..machine import Vcpu
-from ..ops import CRASH, Difference, Machine, Observation, describe
-from ..recording import Header, Op, Recording
+from ..ops import CRASH, Difference, Machine, Observation, Operation
+from ..recording import Recording
 from ..rules import idregs, reglist, sysreg
 
 Texts = tuple[str, str]
@@ -26,52 +25,17 @@ VECTORS = {
 CONTROLS = {regid.name(reg_id): reg_id for reg_id in (*sysreg.CONTROL_REGS, *idregs.ID_REGS)}
 
 
-class Side(Machine):
-    """The recorded host with the kernel of one of the revisions.
-
-    Its feature bit and its ID of SME_VLS stand in the operations for the recorded kernel's.
-    """
-
-    def __init__(self, header: Header, revision: Abi) -> None:
-        recorded = header.abi
-        if revision.name == recorded.name:
-            revision = recorded
-        elif revision.has_sme and recorded.has_sme:
-            revision = replace(revision, sme_cap=recorded.sme_cap)
-        super().__init__(header.create_host(revision), header.unlisted)
-        self._ids = _exchange(recorded.sme_vls, revision.sme_vls)
-        self._bits = _exchange(recorded.sme_feature, revision.sme_feature)
-
-    def translated(self, op: Op) -> Op:
-        """The operation under the numbers of this revision."""
-        changes: Op = {}
-        if "id" in op and int(op["id"], 16) in self._ids:
-            changes["id"] = f"{self._ids[int(op['id'], 16)]:016x}"
-        if self._bits and "features" in op:
-            word, *others = op["features"]
-            changes["features"] = [_exchanged(word, self._bits), *others]
-        return op | changes if changes else op
-
-
-def _exchange(one: int | None, other: int | None) -> Mapping[int, int]:
-    """Two different numbers take each other's place; nothing does where a kernel lacks one."""
-    return {} if one is None or other is None or one == other else {one: other, other: one}
-
-
-def _exchanged(word: int, places: Mapping[int, int]) -> int:
-    return sum(1 << places.get(bit, bit) for bit in range(32) if word >> bit & 1)
-
-
 class Comparison:
     """A recording's operations, done under both revisions in step."""
 
     def __init__(self, recording: Recording, first: Abi, second: Abi) -> None:
-        self._sides = Side(recording.header, first), Side(recording.header, second)
+        headers = [recording.header.under(revision) for revision in (first, second)]
+        self._sides = [Machine(header.create_host(), header.unlisted) for header in headers]
         self.crashed = False  # a host has crashed: nothing after that has a meaning
 
-    def play(self, line: int, op: Op) -> Difference | None:
+    def play(self, line: int, op: Operation) -> Difference | None:
         """The operation is done, and where its outcomes differ first; Misuse if it cannot be done."""
-        seen = [list(side.perform(side.translated(op))) for side in self._sides]
+        seen = [list(side.perform(op)) for side in self._sides]
         self.crashed = any(observation.actual == CRASH for outcome in seen for observation in outcome)
         try:
             for ours, theirs in zip_longest(*seen, fillvalue=NOTHING):
@@ -103,7 +67,7 @@ def kinds(found: Sequence[Difference]) -> list[list[Difference]]:
     alike: dict[tuple[str, ...], list[Difference]] = {}
     for each in found:
         ends = () if each.where else (each.expected, each.actual)
-        alike.setdefault((DIGITS.sub("", f"{describe(each.op)}, {each.where}"), *ends), []).append(each)
+        alike.setdefault((DIGITS.sub("", f"{each.op}, {each.where}"), *ends), []).append(each)
     return list(alike.values())
 
 

@@ -5,34 +5,39 @@ What was recorded of an operation's outcome does not count; its outcome here is 
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..errors import GuestUndefined, HostOops, KvmError
 from ..facts import Abi
 from ..machine import Run
-from ..ops import CRASH, Machine, Misuse, Observation, attempt, observe_step
-from ..recording import Op, Recording, misuse_at
+from ..ops import Machine, Misuse, Observation, Operation, Step, attempt, observe_step
+from ..ops import operations as ops
+from ..recording import Recording, misuse_at
 from ..state import Snapshot, canonical, take
+
+GETS, SETS = (ops.Get, ops.GetShort), (ops.Set, ops.SetShort)
 
 
 @dataclass(frozen=True)
 class Event:
     """One call on a vCPU: what it was, how it ended, and what the vCPU held before and after.
 
-    `op` is the format's word (a short buffer's get and set are "get" and "set"), `data` what a set gives or a get has
-    got.
+    `data` is what a SET gives or a GET has got.
     """
 
     line: int
-    op: str
-    reg_id: int
+    op: Operation
     data: bytes
     failure: KvmError | HostOops | None
     before: Snapshot
     after: Snapshot
+
+    @property
+    def reg_id(self) -> int:
+        """The register's ID, 0 for a call that has none."""
+        return self.op.reg_id if isinstance(self.op, ops.RegisterCall) else 0
 
     @property
     def register(self) -> int:
@@ -76,17 +81,17 @@ class Stretch:
 
     @property
     def follows_a_run(self) -> bool:
-        return bool(self.earlier) and self.earlier[-1].op == "run"
+        return bool(self.earlier) and isinstance(self.earlier[-1].op, ops.Run)
 
     @cached_property
     def gets(self) -> list[Event]:
-        return [event for event in self.events if event.op == "get"]
+        return [event for event in self.events if isinstance(event.op, GETS)]
 
     @cached_property
     def sets(self) -> list[Event]:
         """Those that no INIT has undone."""
-        resets = [n for n, event in enumerate(self.events) if event.op == "vcpu_init" and not event.failure]
-        return [event for event in self.events[resets[-1] if resets else 0 :] if event.op == "set"]
+        resets = [n for n, event in enumerate(self.events) if isinstance(event.op, ops.VcpuInit) and not event.failure]
+        return [event for event in self.events[resets[-1] if resets else 0 :] if isinstance(event.op, SETS)]
 
 
 @dataclass
@@ -133,37 +138,45 @@ class Rehearsal(Machine):
         one, two = self._lives[number], self._lives[other]
         return one.index == two.index and one.vm != two.vm
 
-    def _witness(self, line: int, op: Op) -> None:
+    def _witness(self, line: int, op: Operation) -> None:
         """The operation is done, and kept if it was one on a vCPU."""
-        if op["op"] == "create_vcpu":
-            self._lives[op["vcpu"]] = _Life(op["vm"], op["index"])
-        vcpu = self.vcpus.get(op.get("vcpu", -1))
-        if vcpu is None or op["op"] == "close":
+        if isinstance(op, ops.CreateVcpu):
+            self._lives[op.vcpu] = _Life(op.vm, op.index)
+        number = op.vcpu_number
+        vcpu = None if number is None else self.vcpus.get(number)
+        if vcpu is None or number is None or isinstance(op, ops.Close):
             self._do(op)
             return
-        events = self._lives[op["vcpu"]].events
+        events = self._lives[number].events
         before = events[-1].after if events else take(vcpu, None)
         failure = self._do(op)
         after = before if isinstance(failure, HostOops) else take(vcpu, before)
-        reg_id = int(op.get("id", "0"), 16)
-        data = self._data if op["op"] == "get" else bytes.fromhex(op.get("data") or op.get("buf", ""))
-        events.append(Event(line, op["op"].removesuffix("_short"), reg_id, data, failure, before, after))
+        events.append(Event(line, op, self._data, failure, before, after))
         if isinstance(failure, HostOops):
             raise failure
 
-    def _do(self, op: Op) -> KvmError | HostOops | None:
+    def _do(self, op: Operation) -> KvmError | HostOops | None:
+        """How the call ends; the bytes that it gives or has got are in `_data`."""
         seen = list(self.perform(op))
-        value = seen[1].actual if op["op"] == "get" and len(seen) > 1 else b""
-        self._data = value if isinstance(value, bytes) else b""
+        match op:
+            case ops.Get():
+                value = seen[1].actual if len(seen) > 1 else b""
+                self._data = value if isinstance(value, bytes) else b""
+            case ops.Set():
+                self._data = op.data
+            case ops.GetShort() | ops.SetShort():
+                self._data = op.buf
+            case _:
+                self._data = b""
         return _failure(seen[0]) if seen else None
 
     # Operations whose recorded outcome would decide how they end
 
-    def _reg_list(self, op: Op) -> Iterator[Observation]:
+    def reg_list(self, op: ops.RegList) -> list[Observation]:
         """A list that the recorded kernel gave is given here: its reader would have made more room."""
-        yield attempt(op, self._vcpu(op).get_reg_list, 0 if "errno" in op else None)[0]
+        return [attempt(op, self.vcpu(op.vcpu).get_reg_list, 0 if op.has_failed else None)[0]]
 
-    def _guest(self, run: Run, steps: list[Op]) -> Iterator[Observation]:
+    def guest(self, run: Run, steps: Sequence[Step]) -> Iterator[Observation]:
         """The guest takes the steps, but for those that are UNDEFINED for it."""
         with run as guest:
             for position, step in enumerate(steps):
@@ -177,15 +190,12 @@ class Rehearsal(Machine):
 
 def _failure(result: Observation) -> KvmError | HostOops | None:
     """What a call ended in, if not in success."""
-    if result.actual == CRASH:
-        return HostOops(result.why)
-    number = getattr(errno, str(result.actual), None)
-    return None if number is None else KvmError(number, result.why)
+    return result.why if isinstance(result.why, KvmError | HostOops) else None
 
 
 def _cut(vcpu: int, events: list[Event]) -> Iterator[Stretch]:
     begin = 0
-    runs = [n for n, event in enumerate(events) if event.op == "run" and not event.failure]
+    runs = [n for n, event in enumerate(events) if isinstance(event.op, ops.Run) and not event.failure]
     for end in (*runs, len(events)):
         if begin < end:
             yield Stretch(vcpu, tuple(events[:begin]), tuple(events[begin:end]))

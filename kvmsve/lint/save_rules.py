@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..facts import regid
+from ..ops.operations import RegList
 from ..state import Loss, Registers, canonical, losses
 from .findings import VECTORS, Hit, Rule, accepted, can_be_reached, is_matrix, not_held, refused_vregs, rule
-from .rehearsal import Event, Stretch
+from .rehearsal import GETS, SETS, Event, Stretch
 
 SAVE_RULES: list[Rule] = []
 SIGNS_OF_A_SAVE = VECTORS | {regid.ZT0, regid.SVCR, regid.FPSR, regid.FPCR}
@@ -63,7 +64,7 @@ def v_through_core(stretch: Stretch) -> Hit | None:
     attempted = {event.register for event in refused}
     missing = unread(stretch) if is_save(stretch) else {}
     saved = [Loss(reg_id, data, None) for reg_id, data in missing.items() if reg_id in attempted]
-    restored = not_held((event for event in refused if event.op == "set"), stretch)
+    restored = not_held((event for event in refused if isinstance(event.op, SETS)), stretch)
     return Hit(refused[0].line, [*saved, *restored])
 
 
@@ -73,7 +74,8 @@ def v_through_core(stretch: Stretch) -> Hit | None:
 def unread(stretch: Stretch) -> Registers:
     """What the guest left and no GET of the stretch has got. Lengths that the VMM has ever read or set, it knows."""
     got = {event.register for event in accepted(stretch.gets) if _has_got_all(event)}
-    known = {event.reg_id for event in accepted((*stretch.earlier, *stretch.events)) if event.op in ("get", "set")}
+    moves = (event for event in (*stretch.earlier, *stretch.events) if isinstance(event.op, (*GETS, *SETS)))
+    known = {event.reg_id for event in accepted(moves)}
     vls = {reg_id for reg_id in known if reg_id in stretch.abi.vls_ids}
     return {reg_id: data for reg_id, data in stretch.start.live.items() if reg_id not in got | vls}
 
@@ -118,5 +120,5 @@ def _is_offered(reg_id: int, stretch: Stretch) -> bool:
 
 def _last_list(stretch: Stretch) -> set[int] | None:
     """The register list that the VMM goes by, None if it never asked."""
-    asked = [event for event in accepted((*stretch.earlier, *stretch.events)) if event.op == "reg_list"]
+    asked = [event for event in accepted((*stretch.earlier, *stretch.events)) if isinstance(event.op, RegList)]
     return set(map(canonical, asked[-1].before.listed)) if asked else None

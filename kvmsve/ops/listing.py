@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from ..facts import regid
 from ..rules import reglist
-from .outcome import Op
 
 KEPT_IDS = {
     *reglist.VREGS, regid.FPSR, regid.FPCR, *reglist.SVE_BLOCK,
@@ -13,14 +15,20 @@ KEPT_IDS = {
 KEPT_SME_SYSREGS = {regid.SMCR_EL1, regid.SMIDR_EL1, regid.SVCR, regid.FPMR, regid.TPIDR2_EL0}
 
 
-def summarize(listed: list[int], with_sme: bool) -> Op:
-    """What a recording keeps of a register list: counts by kind, and the IDs that concern vectors."""
+class Summary(NamedTuple):
+    """How many core, SVE and SME registers a list names, and those of its IDs that concern vectors."""
+
+    core: int
+    sve: int
+    sme: int
+    ids: list[int]
+
+
+def summarize(listed: Sequence[int], with_sme: bool) -> Summary:
+    """What a recording keeps of a register list; before the SME series it kept none of SME's."""
     kept = KEPT_IDS | KEPT_SME_SYSREGS if with_sme else KEPT_IDS
-    return {
-        "core": sum(regid.coproc(reg_id) == regid.CORE for reg_id in listed),
-        "sve": sum(regid.coproc(reg_id) == regid.SVE for reg_id in listed),
-        "sme": sum(regid.coproc(reg_id) == regid.SME for reg_id in listed),
-        "ids": [
-            f"{reg_id:016x}" for reg_id in listed if reg_id in kept or (with_sme and regid.coproc(reg_id) == regid.SME)
-        ],
-    }
+    kinds = [regid.coproc(reg_id) for reg_id in listed]
+    ids = [
+        reg_id for reg_id, kind in zip(listed, kinds, strict=True) if reg_id in kept or (with_sme and kind == regid.SME)
+    ]
+    return Summary(kinds.count(regid.CORE), kinds.count(regid.SVE), kinds.count(regid.SME), ids)

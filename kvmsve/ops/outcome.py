@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from msgspec import Struct
 
+from ..errors import GuestUndefined, HostOops, KvmError
 from ..facts import regid
+from .operations import Operation
 
-Op = dict[str, Any]
-Value = int | str | bytes | tuple[str, ...]
+Value = int | str | bytes | tuple[int, ...]  # IDs
 
 
 class Difference(Exception):
@@ -17,13 +18,13 @@ class Difference(Exception):
         super().__init__(f"{_prefix(where)}expected {expected}, actual {actual}")
         self.where, self.expected, self.actual = where, expected, actual
         self.line = 0
-        self.op: Op = {}
+        self.op: Operation | None = None
 
     def __str__(self) -> str:
-        return f"line {self.line}, {describe(self.op)}: {self.args[0]}"
+        return f"line {self.line}, {self.op}: {self.args[0]}"
 
 
-class Observation(NamedTuple):
+class Observation(Struct, frozen=True):
     """One thing that an operation lets its caller see, and what was recorded of it (None: nothing).
 
     `mask`: the bits of bytes that count; `why`: what is behind the actual value, for people.
@@ -33,12 +34,12 @@ class Observation(NamedTuple):
     recorded: Value | None
     actual: Value
     mask: bytes = b""
-    why: str = ""
+    why: KvmError | HostOops | GuestUndefined | None = None
 
     def check(self) -> None:
         """Difference if the actual value is not the recorded one."""
         if self.recorded is not None and self.recorded != self.actual:
-            self._compare(self.recorded, f" ({self.why})" if self.why else "")
+            self._compare(self.recorded, f" ({_reason(self.why)})" if self.why else "")
 
     def compare(self, other: Observation) -> None:
         """Difference if the other's actual value (the `expected` one) is not this one's."""
@@ -59,11 +60,6 @@ class Observation(NamedTuple):
                 raise Difference(self.what, _text(expected), f"{_text(self.actual)}{why}")
 
 
-def describe(op: Op) -> str:
-    """The operation and its register by name."""
-    return f"{op['op']} of {regid.name(int(op['id'], 16))}" if "id" in op else str(op.get("op"))
-
-
 def compare_number(what: str, expected: int, actual: int) -> None:
     """Difference unless the numbers are the same."""
     if expected != actual:
@@ -81,15 +77,20 @@ def compare_bytes(expected: bytes, actual: bytes, register: str = "", mask: byte
             raise Difference(f"{_prefix(register)}byte {position}", f"0x{want:02x}", f"0x{have:02x}")
 
 
-def _compare_entries(what: str, expected: tuple[str, ...], actual: tuple[str, ...]) -> None:
+def _compare_entries(what: str, expected: tuple[int, ...], actual: tuple[int, ...]) -> None:
     compare_number(f"entries {what}", len(expected), len(actual))
     for position, (want, have) in enumerate(zip(expected, actual, strict=True)):
         if want != have:
-            raise Difference(f"entry {position} of those {what}", want, have)
+            raise Difference(f"entry {position} of those {what}", regid.name(want), regid.name(have))
 
 
 def _named(observation: Observation) -> str:
     return f"{_prefix(observation.what)}{_text(observation.actual)}"
+
+
+def _reason(why: Exception) -> str:
+    """What the exception says, without the errno's name."""
+    return why.strerror if isinstance(why, KvmError) else str(why)
 
 
 def _text(value: Value) -> str:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..errors import GuestUndefined, HostOops, KvmError
 from ..facts import TARGET_GENERIC_V8, regid
 from ..machine import Host, Run, Vcpu, Vm
 from ..state import held
+from . import operations as ops
+from .act import observe_step
+from .guest_steps import Step
 from .listing import summarize
-from .outcome import Observation, Op
-from .steps import observe_step
+from .operations import Call, Operation
+from .outcome import Observation
 
 WRONG_TARGET = 0xFFFF
 SUCCESS, CRASH = "success", "a crash of the host"
 AS_RECORDED = Observation("", SUCCESS, SUCCESS)
 UNTOUCHED = 0xA5  # what a user buffer held before a call
+SYSREG_BYTES = 8  # that a SET of a system register fetches, whatever its ID says
+
+Seen = Iterable[Observation]
 
 
 class Misuse(Exception):
-    """An operation names a VM or vCPU that the recording has not made."""
+    """An operation names a VM or vCPU that the recording has not made, or what no call can be given."""
 
 
 class Machine:
@@ -36,139 +44,158 @@ class Machine:
         self._vms: dict[int, Vm] = {}
         self.vcpus: dict[int, Vcpu] = {}
 
-    def perform(self, op: Op) -> Iterator[Observation]:
-        """The operation is done, and what its caller sees is told as it goes, whether it succeeds first.
+    def perform(self, op: Operation) -> Seen:
+        """What the caller sees of the operation, whether it succeeds first; it is done when all of that is told.
 
-        An operation is done when the iteration has ended. Misuse if it cannot be done.
+        Misuse if it cannot be done.
         """
-        act: Callable[[Op], Iterator[Observation]] | None = getattr(self, f"_{op['op']}", None)
-        return act(op) if act is not None else iter(())
+        match op:
+            case ops.Get():
+                return self.get(op)
+            case ops.Set():
+                data = op.data.ljust(max(regid.size_bytes(op.reg_id), SYSREG_BYTES), b"\0")
+                return [attempt(op, self.vcpu(op.vcpu).set_one_reg, op.reg_id, data)[0]]
+            case ops.Run():
+                return self.run(op)
+            case ops.GetShort():
+                return self.get_short(op)
+            case ops.SetShort():
+                data = op.buf if op.copied is None else op.buf[: op.copied]
+                return [attempt(op, self.vcpu(op.vcpu).set_one_reg, op.reg_id, data)[0]]
+            case ops.RegList():
+                return self.reg_list(op)
+            case ops.VcpuInit():
+                target = WRONG_TARGET if op.target else TARGET_GENERIC_V8
+                return [attempt(op, self.vcpu(op.vcpu).init, op.features, target)[0]]
+            case ops.Finalize():
+                return [attempt(op, self.vcpu(op.vcpu).finalize, op.feature)[0]]
+            case ops.CreateVm():
+                result, vm = attempt(op, self.host.create_vm)
+                self._keep(self._vms, op.vm, vm)
+                return [result]
+            case ops.CreateVcpu():
+                result, vcpu = attempt(op, self.vm(op.vm).create_vcpu, op.index)
+                self._keep(self.vcpus, op.vcpu, vcpu)
+                return [result]
+            case ops.Close():
+                self._vms.pop(op.vm, None)
+                self.vcpus.pop(op.vcpu, None)
+            case ops.CheckExtension():
+                return [Observation("the capability", op.ret, _checked(self.host.check_extension, op.cap))]
+            case ops.EnableCap():
+                return [attempt(op, self.vm(op.vm).enable_cap, op.cap)[0]]
+            case ops.FailAllocations():
+                self.vcpu(op.vcpu).fail_allocations(op.n)
+            case ops.Held():
+                now = held(self.vcpu(op.vcpu))._asdict()
+                return [Observation(what, getattr(op, what), value) for what, value in now.items()]
+        return ()
 
-    # One method an operation, named as in the file
+    def vm(self, number: int) -> Vm:
+        """The VM of this number. Misuse if there is none."""
+        if number not in self._vms:
+            raise Misuse(f"there is no VM {number}")
+        return self._vms[number]
 
-    def _check_extension(self, op: Op) -> Iterator[Observation]:
-        yield Observation("the capability", op["ret"], self.host.check_extension(op["cap"]))
+    def vcpu(self, number: int) -> Vcpu:
+        """The vCPU of this number. Misuse if there is none."""
+        vcpu = self.vcpus.get(number)
+        if vcpu is None:
+            raise Misuse(f"there is no vCPU {number}")
+        return vcpu
 
-    def _create_vm(self, op: Op) -> Iterator[Observation]:
-        result, self._vms[op["vm"]] = attempt(op, self.host.create_vm)
-        yield result
+    def may_write(self, op: ops.Get) -> bool:
+        """The GET may copy the user's buffer into the register: it is one of ZA's, in a revision that does so."""
+        za = self.host.abi.za
+        return za is not None and za.get_writes and regid.coproc(op.reg_id) == regid.SME
 
-    def _create_vcpu(self, op: Op) -> Iterator[Observation]:
-        result, vcpu = attempt(op, self._vm(op).create_vcpu, op["index"])
-        if vcpu is not None:
-            self.vcpus[op["vcpu"]] = vcpu
-        yield result
+    # Operations that take more than a line
 
-    def _enable_cap(self, op: Op) -> Iterator[Observation]:
-        yield attempt(op, self._vm(op).enable_cap, op["cap"])[0]
+    def get(self, op: ops.Get) -> Seen:
+        """Where a GET writes its register instead, the user's buffer has what was there before."""
+        vcpu = self.vcpu(op.vcpu)
+        if self.may_write(op):
+            buffer = bytearray([UNTOUCHED]) * regid.size_bytes(op.reg_id)
+            result, data = attempt(op, _filled, vcpu.get_one_reg_into, op.reg_id, buffer)
+        else:
+            result, data = attempt(op, vcpu.get_one_reg, op.reg_id)
+        return [result] if data is None else [result, Observation("", op.data, data, op.mask or b"")]
 
-    def _close(self, op: Op) -> Iterator[Observation]:
-        self._vms.pop(op["vm"], None)
-        self.vcpus.pop(op["vcpu"], None)
-        return iter(())
-
-    def _vcpu_init(self, op: Op) -> Iterator[Observation]:
-        target = WRONG_TARGET if op["target"] else TARGET_GENERIC_V8
-        yield attempt(op, self._vcpu(op).init, op["features"], target)[0]
-
-    def _finalize(self, op: Op) -> Iterator[Observation]:
-        yield attempt(op, self._vcpu(op).finalize, op["feature"])[0]
-
-    def _get(self, op: Op) -> Iterator[Observation]:
-        reg_id = int(op["id"], 16)
-        buffer = bytearray([UNTOUCHED]) * regid.size_bytes(reg_id)
-        result, _ = attempt(op, self._vcpu(op).get_one_reg_into, reg_id, buffer)
-        yield result
-        if result.actual == SUCCESS:
-            data = bytes.fromhex(op["data"]) if "data" in op else None
-            mask = bytes.fromhex(op["mask"]) if "mask" in op else b""
-            yield Observation("", data, bytes(buffer), mask)
-
-    def _set(self, op: Op) -> Iterator[Observation]:
-        reg_id = int(op["id"], 16)
-        room = max(regid.size_bytes(reg_id), 8)  # a system register is fetched as 64 bits whatever its ID says
-        data = bytes.fromhex(op["data"]).ljust(room, b"\0")
-        yield attempt(op, self._vcpu(op).set_one_reg, reg_id, data)[0]
-
-    def _get_short(self, op: Op) -> Iterator[Observation]:
-        recorded = bytes.fromhex(op["buf"])
-        copied = op.get("copied", len(recorded) if op["ret"] >= 0 else 0)
-        buffer = bytearray([UNTOUCHED]) * op["avail"]
-        yield attempt(op, self._vcpu(op).get_one_reg_into, int(op["id"], 16), buffer)[0]
+    def get_short(self, op: ops.GetShort) -> Seen:
+        """Of the buffer so many bytes are compared as the recorded CPU moved."""
+        copied = op.copied if op.copied is not None else 0 if op.has_failed else op.avail
+        buffer = bytearray([UNTOUCHED]) * op.avail
+        result, _ = attempt(op, self.vcpu(op.vcpu).get_one_reg_into, op.reg_id, buffer)
         buffer[copied:] = bytes([UNTOUCHED]) * (len(buffer) - copied)
-        yield Observation("", recorded, bytes(buffer))
+        return [result, Observation("", op.buf, bytes(buffer))]
 
-    def _set_short(self, op: Op) -> Iterator[Observation]:
-        data = bytes.fromhex(op["buf"])
-        yield attempt(op, self._vcpu(op).set_one_reg, int(op["id"], 16), data[: op.get("copied", len(data))])[0]
-
-    def _reg_list(self, op: Op) -> Iterator[Observation]:
-        vcpu = self._vcpu(op)
-        result, listed = attempt(op, vcpu.get_reg_list, max(op["n_in"] - self._unlisted, 0))
-        yield result
+    def reg_list(self, op: ops.RegList) -> Seen:
+        """The list, with room for as many more as the recorded kernel lists."""
+        vcpu = self.vcpu(op.vcpu)
+        result, listed = attempt(op, vcpu.get_reg_list, max(op.n_in - self._unlisted, 0))
         if listed is None:
-            n = vcpu.listing.n + self._unlisted if result.actual == "E2BIG" else op["n_in"]
-            yield Observation("n", op["n_out"] if "errno" in op else None, n)
-            return
-        yield Observation("n", op["n_out"], vcpu.listing.n + self._unlisted)
-        yield Observation("entries counted but not written", op.get("unwritten", 0), vcpu.listing.unwritten)
-        recorded = "ids" in op
-        summary = summarize(listed, with_sme="sme" in op or not recorded)
-        for kind, name in (("core", "core"), ("sve", "SVE"), ("sme", "SME")):
-            count = summary[kind] if kind in op or not recorded else 0
-            yield Observation(f"{name} registers", op.get(kind, 0) if recorded else None, count)
-        names = self._names(op["ids"]) if recorded else None
-        yield Observation("kept", names, self._names(summary["ids"]))
+            n = vcpu.listing.n + self._unlisted if result.actual == "E2BIG" else op.n_in
+            return [result, Observation("n", None if op.errno is None else op.n_out, n)]
+        summary = summarize(listed, with_sme=op.sme is not None or op.ids is None)
+        counts = [
+            Observation("core registers", op.core, summary.core),
+            Observation("SVE registers", op.sve, summary.sve),
+            Observation("SME registers", op.sme, summary.sme),
+        ]
+        return [
+            result,
+            Observation("n", op.n_out, vcpu.listing.n + self._unlisted),
+            Observation("entries counted but not written", op.unwritten, vcpu.listing.unwritten),
+            *(count for count in counts if count.recorded is not None or op.ids is None),
+            Observation("kept", None if op.ids is None else tuple(op.ids), tuple(summary.ids)),
+        ]
 
-    def _run(self, op: Op) -> Iterator[Observation]:
-        result, run = attempt(op, self._vcpu(op).run, immediate_exit=op.get("immediate_exit", False))
+    def run(self, op: ops.Run) -> Iterator[Observation]:
+        """The guest takes its steps, up to one that is UNDEFINED for it."""
+        result, run = attempt(op, self.vcpu(op.vcpu).run, immediate_exit=op.immediate_exit)
         yield result
         if run is not None:
-            yield from self._guest(run, op.get("guest", ()))
+            yield from self.guest(run, op.guest or ())
 
-    def _fail_allocations(self, op: Op) -> Iterator[Observation]:
-        self._vcpu(op).fail_allocations(op["n"])
-        return iter(())
-
-    def _held(self, op: Op) -> Iterator[Observation]:
-        for what, actual in held(self._vcpu(op)).items():
-            yield Observation(what, bytes.fromhex(op[what]) if isinstance(actual, bytes) else op[what], actual)
-
-    def _guest(self, run: Run, steps: list[Op]) -> Iterator[Observation]:
-        """The guest takes the steps, up to one that is UNDEFINED for it."""
+    def guest(self, run: Run, steps: Sequence[Step]) -> Iterator[Observation]:
+        """What the guest sees in each step."""
         with run as guest:
             for position, step in enumerate(steps):
-                where = f"guest step {position}"
                 try:
                     for seen in observe_step(guest, step):
-                        yield seen._replace(what=f"{where}: {seen.what}")
+                        yield replace(seen, what=f"guest step {position}: {seen.what}")
                 except GuestUndefined as undefined:
-                    yield Observation(where, "done", "UNDEFINED", why=str(undefined))
+                    yield Observation(f"guest step {position}", "done", "UNDEFINED", why=undefined)
                     return
                 except (ValueError, IndexError) as error:
-                    raise Misuse(f"{where}: {error}") from None
+                    raise Misuse(f"guest step {position}: {error}") from None
 
-    def _vm(self, op: Op) -> Vm:
-        if op["vm"] not in self._vms:
-            raise Misuse(f"there is no VM {op['vm']}")
-        return self._vms[op["vm"]]
-
-    def _vcpu(self, op: Op) -> Vcpu:
-        if op["vcpu"] not in self.vcpus:
-            raise Misuse(f"there is no vCPU {op['vcpu']}")
-        return self.vcpus[op["vcpu"]]
-
-    def _names(self, ids: list[str]) -> tuple[str, ...]:
-        return tuple(regid.name(int(reg_id, 16), self.host.abi.sme_vls) for reg_id in ids)
+    def _keep(self, place: dict[int, Any], number: int, made: Any) -> None:
+        """What a call has made has this number."""
+        if made is not None:
+            place[number] = made
 
 
-def attempt(op: Op, call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Observation, Any]:
-    """Whether the call succeeds, and what it returns then."""
-    recorded = CRASH if op.get("crash") else op.get("errno", SUCCESS)
+def _filled(call: Callable[[int, bytearray], None], reg_id: int, buffer: bytearray) -> bytes:
+    call(reg_id, buffer)
+    return bytes(buffer)
+
+
+def _checked(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What the call returns. Misuse for a number that no ioctl can be given."""
     try:
-        value = call(*arguments, **options)
+        return call(*arguments, **options)
+    except ValueError as error:
+        raise Misuse(str(error)) from None
+
+
+def attempt(op: Call, call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Observation, Any]:
+    """Whether the call succeeds, and what it returns then."""
+    recorded = CRASH if op.crash else op.errno or SUCCESS
+    try:
+        value = _checked(call, *arguments, **options)
     except KvmError as error:
-        return Observation("", recorded, error.symbol, why=error.strerror or ""), None
+        return Observation("", recorded, error.symbol, b"", error.with_traceback(None)), None
     except HostOops as oops:
-        return Observation("", recorded, CRASH, why=str(oops)), None
+        return Observation("", recorded, CRASH, b"", oops.with_traceback(None)), None
     return AS_RECORDED if recorded == SUCCESS else Observation("", recorded, SUCCESS), value

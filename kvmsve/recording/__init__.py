@@ -1,16 +1,15 @@
 """Recordings: the file format, reading and writing it, replay, and recording what a program does.
 
-What an operation is, and how it is done, is in ops."""
+What an operation is, and how it is done, is in ops.
+"""
 
-from .file import Header, Recording, RecordingError
+from .file import Recording, RecordingError
+from .header import Header
 from .recorder import record
 from .replay import Replay, misuse_at, played, shipped_recordings
-from .schema import HEADINGS, Op
 
 __all__ = [
-    "HEADINGS",
     "Header",
-    "Op",
     "Recording",
     "RecordingError",
     "Replay",

@@ -10,7 +10,7 @@ from pathlib import Path
 XZ_MAGIC = b"\xfd7zXZ\0"
 XZ_MEMORY_BYTES = 128 << 20  # twice what the strongest preset of xz asks of a reader
 CHUNK_BYTES = 1 << 16
-LINE_BYTES_MAX = 16 << 20  # a run that reads all of ZA at vq 16 a hundred times still fits
+LINE_BYTES_MAX = 1 << 30  # a run with millions of steps
 
 
 class DamagedFile(Exception):
@@ -27,12 +27,13 @@ def read_lines(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
             for chunk in _chunks(file):
-                *ends, rest = chunk.split(b"\n")
-                for end in ends:
-                    yield b"".join((*begun, end))
-                    begun, size = [], 0
-                begun.append(rest)
-                size += len(rest)
+                end, *others = chunk.split(b"\n")
+                begun.append(end)
+                if others:
+                    yield b"".join(begun)
+                    yield from others[:-1]
+                    begun, size = [others[-1]], 0
+                size += len(begun[-1])
                 if size > LINE_BYTES_MAX:
                     raise DamagedFile(f"the line is longer than {LINE_BYTES_MAX} bytes")
     except OSError as error:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from ..errors import HostOops, KvmError
-from ..machine import Mutex, Run, serialised
+from ..machine import Mutex, serialised
+from ..ops import Call, Operation, Step
+from ..ops import operations as ops
 from .file import Writer
-from .schema import Op
+
+Asked = TypeVar("Asked", bound=Call)
+Result = TypeVar("Result")
+
+
+def as_asked(op: Asked, _: object) -> Asked:
+    """The operation as it is: its outcome says nothing more of it."""
+    return op
 
 
 class OperationLog:
@@ -21,28 +32,36 @@ class OperationLog:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._waiting: list[Op] = []
+        self._waiting: list[Operation] = []
         self._open_runs: set[int] = set()  # of these vCPUs
         self._failure: OSError | None = None
         self._mutex = Mutex()
 
     @serialised
-    def attempt(self, op: Op, call: Callable[[], Any]) -> Any:
-        """What the call returns or raises, and the operation is written with its outcome."""
-        with self._refusal_of(op):
+    def attempt(
+        self,
+        op: Asked,
+        call: Callable[[], Result],
+        succeeded: Callable[[Asked, Result], Call] = as_asked,
+        refused: Callable[[Asked, KvmError], Call] = as_asked,
+    ) -> Result:
+        """What the call returns or raises, and the operation is written with its outcome.
+
+        `succeeded` and `refused` give the operation what it says of its result besides `ret` and `errno`.
+        """
+        with self._refusal_of(op, refused):
             result = call()
         self._close_run(op)
-        self.write({**op, "ret": 0})
+        self.write(replace(succeeded(op, result), ret=0))
         return result
 
     @serialised
-    def begin_run(self, op: Op, call: Callable[[], Run]) -> Run:
-        """What the call returns or raises; the run is written when its guest has left."""
-        with self._refusal_of(op):
+    def begin_run(self, op: ops.Run, call: Callable[[], Result], steps: list[Step]) -> Result:
+        """What the call returns or raises; the run is written when its guest has left, with the steps of then."""
+        with self._refusal_of(op, as_asked):
             run = call()
-        op.update(ret=0, guest=[])
-        self._waiting.append(op)
-        self._open_runs.add(op["vcpu"])
+        self._waiting.append(replace(op, ret=0, guest=steps))
+        self._open_runs.add(op.vcpu)
         return run
 
     @serialised
@@ -52,17 +71,21 @@ class OperationLog:
         self._flush()
 
     @contextmanager
-    def _refusal_of(self, op: Op) -> Iterator[None]:
+    def _refusal_of(self, op: Asked, refused: Callable[[Asked, KvmError], Call]) -> Iterator[None]:
         """The operation is written with its outcome if the block ends in a refusal, or a crash of the host."""
         try:
             yield
-        except (KvmError, HostOops) as error:
+        except KvmError as error:
             self._close_run(op)
-            self.write(_refused(op, error))
+            self.write(replace(refused(op, error), ret=-1, errno=error.symbol))
+            raise
+        except HostOops:
+            self._close_run(op)
+            self.write(replace(op, ret=-1, crash=True))
             raise
 
     @serialised
-    def write(self, op: Op) -> None:
+    def write(self, op: Operation) -> None:
         """One more operation is written, behind the runs that are open."""
         self._waiting.append(op)
         self._flush()
@@ -75,9 +98,10 @@ class OperationLog:
         if self._failure is not None:
             raise self._failure
 
-    def _close_run(self, op: Op) -> None:
+    def _close_run(self, op: Call) -> None:
         """A run of the same vCPU has ended without a guest: one that is at work would have been in the way."""
-        self._open_runs.discard(op.get("vcpu", -1))
+        if isinstance(op, ops.VcpuCall):
+            self._open_runs.discard(op.vcpu)
 
     def _flush(self) -> None:
         if self._open_runs:
@@ -85,14 +109,6 @@ class OperationLog:
         waiting, self._waiting = self._waiting, []
         try:
             for op in waiting if self._failure is None else ():
-                self._writer.write(**op)
+                self._writer.write(op)
         except OSError as failure:
             self._failure = failure
-
-
-def _refused(op: Op, error: KvmError | HostOops) -> Op:
-    """The operation with its refusal, or the host's crash."""
-    if isinstance(error, HostOops):
-        return {**op, "ret": -1, "crash": True}
-    counted = {"n_out": op["n_in"] if error.n is None else error.n} if op["op"] == "reg_list" else {}
-    return {**op, **counted, "ret": -1, "errno": error.symbol}

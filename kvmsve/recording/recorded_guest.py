@@ -9,58 +9,73 @@ from typing import Any, SupportsIndex
 
 from ..errors import GuestUndefined
 from ..machine import Guest
-from ..ops import CONTROL_REGS, READ_ONLY_REGS
-from .schema import Op
+from ..ops import (
+    CONTROL_REGS,
+    READ_ONLY_REGS,
+    Mode,
+    Mrs,
+    Msr,
+    Narrow,
+    RdSvl,
+    RdVl,
+    Read,
+    SmStart,
+    SmStop,
+    Step,
+    Undef,
+    Write,
+)
+from ..rules import ALL_BITS
 
 
 @contextmanager
-def _attempted(steps: list[Op], what: str) -> Iterator[None]:
+def _attempted(steps: list[Step], what: str) -> Iterator[None]:
     """The block is an access that is recorded as `undef` if it is UNDEFINED."""
     try:
         yield
     except GuestUndefined:
-        steps.append({"undef": what})
+        steps.append(Undef(what=what))
         raise
 
 
 class RecordedGuest:
     """A Guest that is recorded."""
 
-    def __init__(self, guest: Guest, steps: list[Op]) -> None:
+    def __init__(self, guest: Guest, steps: list[Step]) -> None:
         self._guest = guest
         self._steps = steps
         self.z = RecordedBank(guest, steps, "z")
         self.p = RecordedBank(guest, steps, "p")
         self.v = RecordedBank(guest, steps, "v")
-        self.za = RecordedZa(guest, steps)
+        self.za = RecordedBank(guest, steps, "za")
 
     def smstart(self, *, sm: bool | None = None, za: bool | None = None) -> None:
         """As Guest.smstart."""
-        self._switch("smstart", sm, za)
+        with _attempted(self._steps, "svcr"):
+            self._guest.smstart(sm=sm, za=za)
+        self._steps += [SmStart(mode=mode) for mode in _modes(sm, za)] or [self._read_svcr()]
 
     def smstop(self, *, sm: bool | None = None, za: bool | None = None) -> None:
         """As Guest.smstop."""
-        self._switch("smstop", sm, za)
-
-    def _switch(self, instruction: str, sm: bool | None, za: bool | None) -> None:
         with _attempted(self._steps, "svcr"):
-            getattr(self._guest, instruction)(sm=sm, za=za)
-        both = sm is None and za is None
-        switched = [{instruction: mode} for mode, on in (("sm", sm), ("za", za)) if on or both]
-        self._steps += switched or [{"mrs": "svcr", "value": f"{self._guest.svcr:x}"}]
+            self._guest.smstop(sm=sm, za=za)
+        self._steps += [SmStop(mode=mode) for mode in _modes(sm, za)] or [self._read_svcr()]
+
+    def _read_svcr(self) -> Step:
+        return Mrs(register="svcr", value=self._guest.svcr)
 
     def narrow(self, vl: int) -> None:
         """As Guest.narrow."""
         with _attempted(self._steps, "vl"):
             self._guest.narrow(vl)
-        self._steps.append({"narrow": vl})
+        self._steps.append(Narrow(vl=vl))
 
     @property
     def vl(self) -> int:
         """As Guest.vl."""
         with _attempted(self._steps, "vl"):
             vl = self._guest.vl
-        self._steps.append({"rdvl": vl})
+        self._steps.append(RdVl(vl=vl))
         return vl
 
     @property
@@ -68,7 +83,7 @@ class RecordedGuest:
         """As Guest.svl."""
         with _attempted(self._steps, "svl"):
             svl = self._guest.svl
-        self._steps.append({"rdsvl": svl})
+        self._steps.append(RdSvl(svl=svl))
         return svl
 
     @property
@@ -76,28 +91,28 @@ class RecordedGuest:
         """As Guest.ffr."""
         with _attempted(self._steps, "ffr"):
             data = self._guest.ffr
-        self._steps.append({"read": "ffr", "vl": self._guest.vl, "data": data.hex()})
+        self._steps.append(Read(what="ffr", vl=self._guest.vl, data=data))
         return data
 
     @ffr.setter
     def ffr(self, data: Any) -> None:
         with _attempted(self._steps, "ffr"):
             self._guest.ffr = data
-        self._steps.append({"write": "ffr", "vl": self._guest.vl, "data": self._guest.ffr.hex()})
+        self._steps.append(Write(what="ffr", vl=self._guest.vl, data=self._guest.ffr))
 
     @property
     def zt0(self) -> bytes:
         """As Guest.zt0."""
         with _attempted(self._steps, "zt0"):
             data = self._guest.zt0
-        self._steps.append({"read": "zt0", "data": data.hex()})
+        self._steps.append(Read(what="zt0", data=data))
         return data
 
     @zt0.setter
     def zt0(self, data: Any) -> None:
         with _attempted(self._steps, "zt0"):
             self._guest.zt0 = data
-        self._steps.append({"write": "zt0", "data": self._guest.zt0.hex()})
+        self._steps.append(Write(what="zt0", data=self._guest.zt0))
 
 
 def _read(name: str) -> Callable[[RecordedGuest], int]:
@@ -106,7 +121,7 @@ def _read(name: str) -> Callable[[RecordedGuest], int]:
     def read(self: RecordedGuest) -> int:
         with _attempted(self._steps, name):
             value = int(getattr(self._guest, name))
-        self._steps.append({"mrs": name, "value": f"{value:x}"})
+        self._steps.append(Mrs(register=name, value=value))
         return value
 
     return read
@@ -118,7 +133,7 @@ def _write(name: str) -> Callable[[RecordedGuest, int], None]:
     def write(self: RecordedGuest, value: int) -> None:
         with _attempted(self._steps, name):
             setattr(self._guest, name, value)
-        self._steps.append({"msr": name, "value": f"{index(value) & (1 << 64) - 1:x}"})
+        self._steps.append(Msr(register=name, value=index(value) & ALL_BITS))
 
     return write
 
@@ -130,49 +145,37 @@ for _name in READ_ONLY_REGS:
 
 
 class RecordedBank:
-    """A bank of Z, P or V registers that is recorded."""
+    """A bank of Z, P, V or ZA registers that is recorded."""
 
-    def __init__(self, guest: Guest, steps: list[Op], name: str) -> None:
+    def __init__(self, guest: Guest, steps: list[Step], name: str) -> None:
         self._guest = guest
         self._steps = steps
         self._name = name
+        self._refused = "za" if name == "za" else "vl"  # the step's word for an access that is UNDEFINED
 
     def __getitem__(self, n: SupportsIndex) -> bytes:
-        with _attempted(self._steps, "vl"):
+        with _attempted(self._steps, self._refused):
             data: bytes = getattr(self._guest, self._name)[n]
-        self._append("read", index(n), data)
+        self._steps.append(Read(what=f"{self._name}{index(n)}", vl=self._vl, data=data))
         return data
 
     def __setitem__(self, n: SupportsIndex, data: Any) -> None:
         bank = getattr(self._guest, self._name)
-        with _attempted(self._steps, "vl"):
+        with _attempted(self._steps, self._refused):
             bank[n] = data
-        self._append("write", index(n), bank[n])
+        self._steps.append(Write(what=f"{self._name}{index(n)}", vl=self._vl, data=bank[n]))
 
-    def _append(self, access: str, n: int, data: bytes) -> None:
-        length = {} if self._name == "v" else {"vl": self._guest.vl}
-        self._steps.append({access: f"{self._name}{n}", **length, "data": data.hex()})
+    @property
+    def _vl(self) -> int | None:
+        """The length in force; V has none."""
+        if self._name == "v":
+            return None
+        return self._guest.svl if self._name == "za" else self._guest.vl
 
 
-class RecordedZa:
-    """The rows of ZA; the format has only all of them at once."""
-
-    def __init__(self, guest: Guest, steps: list[Op]) -> None:
-        self._guest = guest
-        self._steps = steps
-
-    def __getitem__(self, row: int) -> bytes:
-        with _attempted(self._steps, "za"):
-            data = self._guest.za[row]
-        self._append("read")
-        return data
-
-    def __setitem__(self, row: int, data: Any) -> None:
-        with _attempted(self._steps, "za"):
-            self._guest.za[row] = data
-        self._append("write")
-
-    def _append(self, access: str) -> None:
-        svl = self._guest.svl
-        rows = b"".join(self._guest.za[row] for row in range(svl))
-        self._steps.append({access: "za", "vl": svl, "data": rows.hex()})
+def _modes(sm: bool | None, za: bool | None) -> list[Mode]:
+    """What an SMSTART or SMSTOP of these arguments switches."""
+    if sm is None and za is None:
+        return ["sm", "za"]
+    modes: dict[Mode, bool | None] = {"sm": sm, "za": za}
+    return [mode for mode, is_meant in modes.items() if is_meant]

@@ -11,15 +11,19 @@ from operator import index
 from types import TracebackType
 from typing import Any
 
+from msgspec.structs import replace
+
 from ..errors import KvmError
 from ..facts import TARGET_GENERIC_V8, Feature, FeatureSet, feature_words, regid
 from ..machine import Host, Run, Vcpu, Vm
-from ..ops import UNTOUCHED, summarize
+from ..ops import UNTOUCHED, Step, summarize
+from ..ops import operations as ops
 from ..state import held
 from .file import write_recording
-from .oplog import OperationLog
+from .oplog import OperationLog, as_asked
 from .recorded_guest import RecordedGuest
-from .schema import Op
+
+ROOM = 8192  # entries, where the caller of get_reg_list does not say
 
 
 @contextmanager
@@ -43,18 +47,18 @@ class Recorder:
     def create_vm(self) -> RecordedVm:
         """As Host.create_vm."""
         vm = RecordedVm(self._log, self._host.create_vm(), next(self._vm_numbers), self._vcpu_numbers)
-        self._log.write({"op": "create_vm", "vm": vm.number, "ret": 0})
+        self._log.write(ops.CreateVm(vm=vm.number, ret=0))
         return vm
 
     def check_extension(self, cap: int) -> int:
         """As Host.check_extension."""
         value = self._host.check_extension(cap)
-        self._log.write({"op": "check_extension", "on": "kvm", "cap": cap, "ret": value})
+        self._log.write(ops.CheckExtension(on="kvm", cap=cap, ret=value))
         return value
 
     def note(self, text: str) -> None:
         """The recording has a heading here."""
-        self._log.write({"op": "note", "text": text})
+        self._log.write(ops.Note(text=text))
 
 
 class RecordedVm:
@@ -69,18 +73,18 @@ class RecordedVm:
     def create_vcpu(self, index: int) -> RecordedVcpu:
         """As Vm.create_vcpu."""
         number = next(self._vcpu_numbers)
-        op = {"op": "create_vcpu", "vm": self.number, "vcpu": number, "index": index}
+        op = ops.CreateVcpu(vm=self.number, vcpu=number, index=index)
         return RecordedVcpu(self._log, self._log.attempt(op, lambda: self._vm.create_vcpu(index)), number)
 
     def enable_cap(self, cap: int) -> None:
         """As Vm.enable_cap."""
-        op = {"op": "enable_cap", "vm": self.number, "cap": cap}
+        op = ops.EnableCap(vm=self.number, cap=cap)
         self._log.attempt(op, lambda: self._vm.enable_cap(cap))
 
     def check_extension(self, cap: int) -> int:
         """As Vm.check_extension."""
         value = self._vm.check_extension(cap)
-        self._log.write({"op": "check_extension", "on": "vm", "cap": cap, "ret": value})
+        self._log.write(ops.CheckExtension(on="vm", cap=cap, ret=value))
         return value
 
 
@@ -103,42 +107,32 @@ class RecordedVcpu:
     def fail_allocations(self, n: int = 1) -> None:
         """As Vcpu.fail_allocations."""
         self._vcpu.fail_allocations(n)
-        self._log.write(self._op("fail_allocations", n=n))
+        self._log.write(ops.FailAllocations(vcpu=self._number, n=n))
 
     def look(self) -> None:
         """The recording says here what the kernel's memory holds of the vCPU."""
-        found = held(self._vcpu)
-        values = {what: value.hex() if isinstance(value, bytes) else value for what, value in found.items()}
-        self._log.write(self._op("held", **values))
+        self._log.write(ops.Held(vcpu=self._number, **held(self._vcpu)._asdict()))
 
     def init(self, features: FeatureSet, target: int = TARGET_GENERIC_V8) -> None:
         """As Vcpu.init."""
-        op = self._op(
-            "vcpu_init",
-            target=int(index(target) != TARGET_GENERIC_V8),
-            features=feature_words(features, self._vcpu.abi),
-        )
+        words = feature_words(features, self._vcpu.abi)
+        op = ops.VcpuInit(vcpu=self._number, target=int(index(target) != TARGET_GENERIC_V8), features=words)
         self._log.attempt(op, lambda: self._vcpu.init(features, target))
 
     def finalize(self, feature: Feature | int) -> None:
         """As Vcpu.finalize."""
         number = feature.bit(self._vcpu.abi) if isinstance(feature, Feature) else feature
-        self._log.attempt(self._op("finalize", feature=number), lambda: self._vcpu.finalize(feature))
+        self._log.attempt(ops.Finalize(vcpu=self._number, feature=number), lambda: self._vcpu.finalize(feature))
 
     def get_one_reg(self, reg_id: int) -> bytes:
         """As Vcpu.get_one_reg."""
         reg_id = index(reg_id)
         if self._vcpu.is_written_by_get(reg_id):
             return self._write_by_get(reg_id, bytes(regid.size_bytes(reg_id)))
-        op = self._op("get", id=f"{reg_id:016x}")
-
-        def get() -> bytes:
-            value = self._vcpu.get_one_reg(reg_id)
-            op["data"] = value.hex()
-            return value
-
-        value: bytes = self._log.attempt(op, get)
-        return value
+        op = ops.Get(vcpu=self._number, reg_id=reg_id)
+        return self._log.attempt(
+            op, lambda: self._vcpu.get_one_reg(reg_id), lambda asked, value: replace(asked, data=value)
+        )
 
     def get_one_reg_into(self, reg_id: int, buffer: Any) -> None:
         """As Vcpu.get_one_reg_into."""
@@ -153,18 +147,16 @@ class RecordedVcpu:
             self._get_short(reg_id, target)
 
     def _get_short(self, reg_id: int, target: memoryview) -> None:
-        op = self._op("get_short", id=f"{reg_id:016x}", avail=len(target), buf=_untouched(target))
+        untouched = bytes([UNTOUCHED]) * len(target)
+        op = ops.GetShort(vcpu=self._number, reg_id=reg_id, avail=len(target), buf=untouched)
 
-        def get() -> None:
-            try:
-                self._vcpu.get_one_reg_into(reg_id, target)
-            except KvmError as error:
-                if error.errno == errno.EFAULT:
-                    filled = self._vcpu.fills_short_buffers(reg_id)
-                    op.update(copied=len(target) if filled else 0, buf=target.hex() if filled else op["buf"])
-                raise
+        def refused(asked: ops.GetShort, error: KvmError) -> ops.GetShort:
+            if error.errno != errno.EFAULT:
+                return asked
+            filled = self._vcpu.fills_short_buffers(reg_id)
+            return replace(asked, copied=len(target), buf=target.tobytes()) if filled else replace(asked, copied=0)
 
-        self._log.attempt(op, get)
+        self._log.attempt(op, lambda: self._vcpu.get_one_reg_into(reg_id, target), as_asked, refused)
 
     def _write_by_get(self, reg_id: int, data: bytes) -> bytes:
         """A GET that writes its register is recorded as the SET that it is."""
@@ -175,61 +167,51 @@ class RecordedVcpu:
         """As Vcpu.set_one_reg."""
         reg_id = index(reg_id)
         raw, size = memoryview(data).tobytes(), regid.size_bytes(reg_id)
-        is_whole = len(raw) >= size
-        what = {"data": raw[:size].hex()} if is_whole else {"avail": len(raw), "buf": raw.hex()}
-        op = self._op("set" if is_whole else "set_short", id=f"{reg_id:016x}", **what)
+        short = ops.SetShort(vcpu=self._number, reg_id=reg_id, avail=len(raw), buf=raw)
 
-        def set_() -> None:
-            try:
-                self._vcpu.set_one_reg(reg_id, raw)
-            except KvmError as error:
-                if error.errno == errno.EFAULT:  # a system register's SET fetches more than some IDs say
-                    op.pop("data", None)
-                    op.update(op="set_short", avail=len(raw), buf=raw.hex(), copied=len(raw))
-                raise
+        def refused(asked: ops.RegisterCall, error: KvmError) -> ops.RegisterCall:
+            """A system register's SET fetches more than some IDs say."""
+            return replace(short, copied=len(raw)) if error.errno == errno.EFAULT else asked
 
-        self._log.attempt(op, set_)
+        op = short if len(raw) < size else ops.Set(vcpu=self._number, reg_id=reg_id, data=raw[:size])
+        self._log.attempt(op, lambda: self._vcpu.set_one_reg(reg_id, raw), as_asked, refused)
 
     def get_reg_list(self, n: int | None = None) -> list[int]:
         """As Vcpu.get_reg_list."""
-        op = self._op("reg_list", n_in=8192 if n is None else n)
+        op = ops.RegList(vcpu=self._number, n_in=ROOM if n is None else n)
 
-        def get() -> list[int]:
-            ids = self._vcpu.get_reg_list(n)
-            counted, unwritten = self._vcpu.listing.n, self._vcpu.listing.unwritten
-            op.update(n_out=counted, **summarize(ids, with_sme=True), **{"unwritten": unwritten} if unwritten else {})
-            return ids
+        def succeeded(asked: ops.RegList, listed: list[int]) -> ops.RegList:
+            listing = self._vcpu.listing
+            kept = summarize(listed, with_sme=True)._asdict()
+            return replace(asked, n_out=listing.n, **kept, unwritten=listing.unwritten)
 
-        ids: list[int] = self._log.attempt(op, get)
-        return ids
+        def refused(asked: ops.RegList, error: KvmError) -> ops.RegList:
+            return replace(asked, n_out=asked.n_in if error.n is None else error.n)
+
+        return self._log.attempt(op, lambda: self._vcpu.get_reg_list(n), succeeded, refused)
 
     def run(self, *, immediate_exit: bool = False) -> RecordedRun:
         """As Vcpu.run; the guest's steps are recorded too."""
-        op = self._op("run", immediate_exit=True) if immediate_exit else self._op("run")
-        run = self._log.begin_run(op, lambda: self._vcpu.run(immediate_exit=immediate_exit))
-        return RecordedRun(self._log, run, op)
-
-    def _op(self, op: str, **fields: Any) -> Op:
-        return {"op": op, "vcpu": self._number, **fields}
-
-
-def _untouched(buffer: memoryview) -> str:
-    return bytes([UNTOUCHED] * len(buffer)).hex()
+        steps: list[Step] = []
+        op = ops.Run(vcpu=self._number, immediate_exit=immediate_exit)
+        run = self._log.begin_run(op, lambda: self._vcpu.run(immediate_exit=immediate_exit), steps)
+        return RecordedRun(self._log, run, self._number, steps)
 
 
 class RecordedRun:
     """A Run that is recorded."""
 
-    def __init__(self, log: OperationLog, run: Run, op: Op) -> None:
+    def __init__(self, log: OperationLog, run: Run, vcpu: int, steps: list[Step]) -> None:
         self._log = log
         self._run = run
-        self._op = op
+        self._vcpu = vcpu
+        self._steps = steps
 
     def __enter__(self) -> RecordedGuest:
-        return RecordedGuest(self._run.__enter__(), self._op["guest"])
+        return RecordedGuest(self._run.__enter__(), self._steps)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._run.__exit__(kind, error, trace)
-        self._log.end_run(self._op["vcpu"])
+        self._log.end_run(self._vcpu)

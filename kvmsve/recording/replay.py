@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from ..ops import Difference, Machine, Misuse, Op, compare_number
+from ..errors import HostOops, KvmError
+from ..ops import Call, Difference, Machine, Misuse, Operation, compare_number
+from ..ops.operations import CheckExtension, Get
 from .file import Recording, RecordingError
 
 
@@ -30,19 +32,33 @@ class Replay(Machine):
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording.header.create_host(), recording.header.unlisted)
 
-    def play(self, line: int, op: Op) -> None:
+    def play(self, line: int, op: Operation) -> None:
         """The operation is done. Difference if its outcome is not the recorded one, Misuse if it cannot be done."""
+        if isinstance(op, Get) and self._ends_as_recorded(op):
+            return
         try:
             for observation in self.perform(op):
                 observation.check()
-            if not {"errno", "crash"} & op.keys() and op["op"] != "check_extension":
-                compare_number("ret", op.get("ret", 0), 0)
+            if isinstance(op, Call) and op.ret and not op.has_failed and not isinstance(op, CheckExtension):
+                compare_number("ret", op.ret, 0)
         except Difference as difference:
             difference.line, difference.op = line, op
             raise
 
+    def _ends_as_recorded(self, op: Get) -> bool:
+        """The short way for what a recording has most of; a GET that ends otherwise can be done again."""
+        vcpu = self.vcpus.get(op.vcpu)
+        if vcpu is None or self.may_write(op):
+            return False
+        try:
+            return vcpu.get_one_reg(op.reg_id) == op.data and not op.has_failed
+        except KvmError as error:
+            return error.symbol == op.errno
+        except HostOops:
+            return False
 
-def played(recording: Recording, replayed: Replay, last_line: int | None = None) -> Iterator[tuple[int, Op]]:
+
+def played(recording: Recording, replayed: Replay, last_line: int | None = None) -> Iterator[tuple[int, Operation]]:
     """Each operation up to `last_line`, after it was done. Difference where one was not as recorded."""
     for line, op in recording:
         if last_line is not None and line > last_line:

@@ -626,7 +626,7 @@ def test_calls_on_the_device_are_recorded(tmp_path):
     ops = []
     for line, op in recording:
         replay.play(line, op)
-        ops.append((op["op"], op.get("errno")))
+        ops.append((op.name, op.errno))
     assert ops[-3:] == [("set", None), ("get_short", "EFAULT"), ("run", None)]
     assert replay.vcpus[0].get_one_reg(z(0))[:32] == pattern(256, 3)[:32]
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import debian_arm64
 import guest_pattern
 import pytest
+import recorded
 from command_line import Capture, run
 from examples import FFR, FPCR, FPSR, SMCR, SVCR, SVE_VLS, ZCR, bitmap, p, u64, z
 from guest_pattern import pattern
@@ -82,7 +83,7 @@ def play(path: Path) -> Played:
     replay, operations = Replay(recording), []
     for line, op in recording:
         replay.play(line, op)
-        operations.append(op)
+        operations.append(recorded.fields(op))
     return Played(operations, replay.vcpus)
 
 

@@ -192,7 +192,7 @@ def test_a_program_that_is_killed_leaves_nothing_behind(build, tmp_path):
     child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
     os.kill(child, signal.SIGKILL)
     assert process.wait(SECONDS) == 128 + signal.SIGKILL
-    assert [op["op"] for _, op in Recording(tmp_path / "calls.jsonl")] == ["create_vm"]
+    assert [op.name for _, op in Recording(tmp_path / "calls.jsonl")] == ["create_vm"]
     assert [path.name for path in tmp_path.iterdir()] == ["calls.jsonl"]
 
 

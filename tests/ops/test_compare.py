@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kvmsve.ops.outcome import Difference, compare_bytes, compare_number, describe
+from kvmsve.ops import operations
+from kvmsve.ops.outcome import Difference, compare_bytes, compare_number
 
 
 def said(*arguments: object, **named: object) -> str:
@@ -52,15 +53,15 @@ def test_length_counts_under_any_mask() -> None:
 @pytest.mark.parametrize(
     ("op", "text"),
     [
-        ({"op": "get", "id": "6080000000150060"}, "get of Z3"),
-        ({"op": "set_short", "id": "6050000000150600"}, "set_short of FFR"),
-        ({"op": "get", "id": "6040000000100054"}, "get of V0"),
-        ({"op": "set", "id": "603000000013da12"}, "set of SVCR"),
-        ({"op": "run", "vcpu": 1}, "run"),
+        (operations.Get(vcpu=0, reg_id=0x6080_0000_0015_0060), "get of Z3"),
+        (operations.SetShort(vcpu=0, reg_id=0x6050_0000_0015_0600, avail=0, buf=b""), "set_short of FFR"),
+        (operations.Get(vcpu=0, reg_id=0x6040_0000_0010_0054), "get of V0"),
+        (operations.Set(vcpu=0, reg_id=0x6030_0000_0013_DA12, data=bytes(8)), "set of SVCR"),
+        (operations.Run(vcpu=1), "run"),
     ],
 )
-def test_operation_is_described_by_the_register_name(op: dict[str, object], text: str) -> None:
-    assert describe(op) == text
+def test_operation_is_described_by_the_register_name(op: operations.Operation, text: str) -> None:
+    assert str(op) == text
     difference = Difference("byte 0", "0x00", "0x01")
     difference.line, difference.op = 7, op
     assert str(difference) == f"line 7, {text}: byte 0: expected 0x00, actual 0x01"

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import recorded
 
 from kvmsve import Feature, FpState, Guest, GuestUndefined, Host, Vcpu
+from kvmsve.ops.act import take_step
 from kvmsve.ops.outcome import Difference
-from kvmsve.ops.steps import take_step
 
 ZEN, FPEN = 0x30000, 0x300000
 
@@ -31,12 +32,12 @@ def running(**machine: Any) -> Iterator[tuple[Guest, Vcpu]]:
 
 def take(guest: Guest, *steps: dict[str, Any]) -> None:
     for step in steps:
-        take_step(guest, step)
+        take_step(guest, recorded.step(step))
 
 
 def said(guest: Guest, step: dict[str, Any]) -> str:
     with pytest.raises(Difference) as caught:
-        take_step(guest, step)
+        take_step(guest, recorded.step(step))
     return str(caught.value.args[0])
 
 
@@ -63,7 +64,7 @@ def test_registers_that_read_as_zero() -> None:
 @pytest.mark.parametrize("step", [{"msr": "cpacr", "value": "0"}, {"undef": "zt0"}])
 def test_cpacr_and_undef_are_no_use_of_fp(step: dict[str, Any]) -> None:
     with running() as (guest, vcpu):
-        take_step(guest, step)
+        take_step(guest, recorded.step(step))
         assert vcpu.fp_state is FpState.HOST_OWNED
 
 
@@ -73,7 +74,7 @@ def test_cpacr_and_undef_are_no_use_of_fp(step: dict[str, Any]) -> None:
 )
 def test_every_other_step_is_one(step: dict[str, Any]) -> None:
     with running() as (guest, vcpu):
-        take_step(guest, step)
+        take_step(guest, recorded.step(step))
         assert vcpu.fp_state is FpState.GUEST_OWNED
 
 
@@ -109,7 +110,7 @@ def test_banks_are_packed_in_order(what: str, size: int, registers: list[str]) -
         at = 0
         for register in registers:
             share = {"z": 32, "p": 4, "f": 4, "v": 16}[register[0]] if what not in ("za", "zt0") else size
-            take_step(guest, {"read": register, "data": data[at : at + share].hex()})
+            take_step(guest, recorded.step({"read": register, "data": data[at : at + share].hex()}))
             at += share
         assert at == size
         changed = bytearray(data)
@@ -141,29 +142,29 @@ def test_too_many_or_too_few_bytes_do_not_pass(what: str) -> None:
             with pytest.raises(
                 (Difference, ValueError), match=r"expected \d+ bytes, actual|at the length in force, not"
             ):
-                take_step(guest, {access: what, "data": "00" * (size - 1)})
+                take_step(guest, recorded.step({access: what, "data": "00" * (size - 1)}))
 
 
 @pytest.mark.parametrize("what", ["", "x0", "z", "z-1", "zz", "pffr", "ZA", "v1.5", "fpsr", "z 1"])
 @pytest.mark.parametrize("access", ["read", "write"])
 def test_wrong_register_name(access: str, what: str) -> None:
     with running() as (guest, _), pytest.raises(ValueError, match=f"no register is called {what!r}"):
-        take_step(guest, {access: what, "data": ""})
+        take_step(guest, recorded.step({access: what, "data": ""}))
 
 
 @pytest.mark.parametrize(("what", "size"), [("z32", 16), ("p16", 2), ("v32", 16), ("z100", 16)])
 def test_register_number_out_of_range(what: str, size: int) -> None:
     with running() as (guest, _), pytest.raises(IndexError, match=f"there is no {what.upper()}"):
-        take_step(guest, {"read": what, "data": "00" * size})
+        take_step(guest, recorded.step({"read": what, "data": "00" * size}))
 
 
 def test_wrong_control_register_and_probe() -> None:
     with running() as (guest, _):
         for step in ({"msr": "zcr_el1", "value": "0"}, {"msr": "tpidr2", "value": "0"}, {"mrs": "ffr", "value": "0"}):
             with pytest.raises(ValueError, match="no control register is called"):
-                take_step(guest, step)
+                take_step(guest, recorded.step(step))
         with pytest.raises(ValueError, match="no instruction is called 'z31'"):
-            take_step(guest, {"undef": "z31"})
+            take_step(guest, recorded.step({"undef": "z31"}))
 
 
 # Instructions that took an exception
@@ -188,7 +189,7 @@ def test_undefined_instruction_is_expected(machine: dict[str, Any], before: list
     with running(**machine) as (guest, vcpu):
         take(guest, *before)
         owner = vcpu.fp_state
-        take_step(guest, {"undef": what, "esr": "2000000"})
+        take_step(guest, recorded.step({"undef": what, "esr": "2000000"}))
         assert vcpu.fp_state is owner
 
 
@@ -211,4 +212,4 @@ def test_instruction_that_is_there_is_a_difference(before: list[dict[str, Any]],
 @pytest.mark.parametrize("step", [{"rdvl": 16}, {"mrs": "svcr", "value": "0"}, {"write": "ffr", "data": "00"}])
 def test_step_of_a_register_that_is_not_there_is_undefined(step: dict[str, Any]) -> None:
     with running(sve_vqs=(), sme_vqs=()) as (guest, _), pytest.raises(GuestUndefined):
-        take_step(guest, step)
+        take_step(guest, recorded.step(step))

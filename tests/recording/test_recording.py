@@ -21,7 +21,7 @@ OPTIONAL = {"tail", "mask", "copied", "host_dependent", "immediate_exit", "sourc
 
 
 def read(path: Path) -> list[tuple[int, Op]]:
-    return list(Recording(path))
+    return [(line, recorded.fields(op)) for line, op in Recording(path)]
 
 
 def replay(path: Path) -> None:
@@ -78,10 +78,9 @@ def test_header_says_what_host_it_was(tmp_path: Path) -> None:
         (TEXT.decode().encode("utf-16"), ", line 1: not UTF-8"),
         (TEXT.split(b"\n")[0].decode().encode("utf-32-le") + b"\n", ", line 1: not JSON"),
         (TEXT.replace(b"\n", b"\r"), ": the file ends within the line"),
-        (TEXT.replace(b'"index"', b'"vcpu": 1, "index"'), ', line 6: "vcpu" is there twice'),
-        (TEXT.replace(b'"rdvl"', b'"rdvl": 16, "rdvl"'), ', line 18: "rdvl" is there twice'),
+        (TEXT.replace(b'"abi"', b'"version": 1, "abi"'), ', line 1: "version" is there twice'),
+        (TEXT.replace(b'"index"', b'"vcpu": 1, "index": "a", "index"'), ', line 6: "vcpu" is there twice'),
         (TEXT.replace(b'"n_in": 5', b'"n_in": 5' + b"0" * 5000), ", line 7: a number has more digits than any"),
-        (TEXT.replace(b'"n_in": 5', b'"n_in": 5' + b"0" * 4000), ', line 7: "n_in" is 50000'),
         (TEXT.replace(b'"n_in": 5', b'"n_in": 1e999'), ', line 7: "n_in" is Infinity, not a number of 0 or more'),
         (TEXT.replace(b'"n_in": 5', b'"n_in": NaN'), ', line 7: "n_in" is NaN'),
         (TEXT + b'{"a":' * 100_000 + b"\n", ", line 21: not JSON"),
@@ -126,7 +125,7 @@ def test_cut_file_ends_early_or_is_refused(tmp_path: Path) -> None:
             (tmp_path / "file").write_bytes(packed[:at])
             got = []
             try:
-                got += Recording(tmp_path / "file")
+                got += read(tmp_path / "file")
             except RecordingError:
                 assert at not in whole
             else:
@@ -231,7 +230,7 @@ def test_missing_or_wrong_field_is_named(tmp_path: Path, instead: Any) -> None:
         (18, {"guest": [{"hvc": 1}]}, 'unknown guest step {"hvc": 1}'),
         (18, {"guest": [{}]}, "unknown guest step"),
         (18, {"guest": [{"rdvl": 16}, {"msr": "zcr", "value": "0x1"}]}, '"value" is "0x1", not a hexadecimal number'),
-        (18, {"guest": [{"rdvl": 16}, {"smstart": "both"}]}, '"smstart" is "both", neither "sm" nor "za"'),
+        (18, {"guest": [{"rdvl": 16}, {"smstart": "both"}]}, '"smstart" is "both", not "sm" or "za"'),
         (18, {"guest": [{"read": "z0", "vl": "16", "data": ""}]}, '"vl" is "16", not a number of 0 or more'),
         (9, {"data": "0" * 127}, '"data" is "0000'),
         (9, {"mask": "no"}, '"mask" is "no", not bytes in hexadecimal'),

@@ -26,7 +26,7 @@ def play(path: Path) -> list[Op]:
     played = []
     for line, op in recording:
         replay.play(line, op)
-        played.append(op)
+        played.append(recorded.fields(op))
     return played
 
 

@@ -12,6 +12,7 @@ import recorded
 from places import RECORDINGS
 from recorded import Op
 
+from kvmsve.ops.operations import Operation
 from kvmsve.ops.outcome import Difference
 from kvmsve.ops.play import Misuse
 from kvmsve.recording.file import Recording, RecordingError
@@ -25,10 +26,10 @@ FLIPS_PER_FILE = 10
 Change = Callable[[Op, random.Random], str]
 
 
-def play(name: str, ops: Iterable[tuple[int, Op]]) -> None:
+def play(name: str, ops: Iterable[tuple[int, Op | Operation]]) -> None:
     replay = Replay(Recording(RECORDINGS / f"{name}.jsonl.xz"))
     for line, op in ops:
-        replay.play(line, op)
+        replay.play(line, recorded.operation(op) if isinstance(op, dict) else op)
 
 
 def flip(values: str, mask: str, rng: random.Random) -> tuple[int, str, str, str]:
@@ -63,7 +64,7 @@ def change_errno(op: Op, rng: random.Random) -> str:
 
 
 def make_success(op: Op, rng: random.Random) -> str:
-    op["ret"] = 0
+    op.update({"get": {"data": ""}, "reg_list": {"core": 0, "sve": 0, "ids": []}}.get(op["op"], {}), ret=0)
     return f"{op['op']}.*: expected success, actual {op.pop('errno')} "
 
 
@@ -171,7 +172,7 @@ def test_changed_value_is_noticed(change: Change, fits: Callable[[Op], bool], at
             complaint = change(changed, rng)
             with pytest.raises(Difference, match=f"^line {line}, {complaint}") as caught:
                 play(name, [*before, (line, changed)])
-            assert (caught.value.line, caught.value.op) == (line, changed)
+            assert (caught.value.line, caught.value.op) == (line, recorded.operation(changed))
             flips += 1
     assert flips >= at_least
 
@@ -212,7 +213,7 @@ def test_what_was_never_made_is_misuse(op: Op, complaint: str) -> None:
 
 def test_what_was_closed_is_gone() -> None:
     end = recorded.find("rfc-r1-s2m4", "set and get without running", op="close")
-    after = end + 1, {"op": "run", "vcpu": 0, "ret": 0}
+    after = end + 1, {"op": "run", "vcpu": 0, "ret": 0, "guest": []}
     with pytest.raises(Misuse, match="there is no vCPU 0"):
         play("rfc-r1-s2m4", [*recorded.history("rfc-r1-s2m4", end), after])
 

@@ -9,47 +9,49 @@ from operator import attrgetter
 from ..errors import GuestUndefined
 from ..facts import NUM_PREGS, NUM_ZREGS, layout
 from ..machine import Guest
-from .outcome import Observation, Op
+from ..rules import ALL_BITS
+from .guest_steps import Mrs, Msr, Narrow, RdSvl, RdVl, Read, SmStart, SmStop, Step, Undef, Write
+from .outcome import Observation
 
 CPACR_ZEN_EL1 = 1 << 16
 
 
-REGISTER = re.compile("[zpv][0-9]{1,4}")
+REGISTER = re.compile("(z|p|v|za)([0-9]{1,4})")
 
 
-def take_step(guest: Guest, step: Op) -> None:
+def take_step(guest: Guest, step: Step) -> None:
     """The guest has done what the step says, and read what it says. Difference otherwise."""
     for observation in observe_step(guest, step):
         observation.check()
 
 
-def observe_step(guest: Guest, step: Op) -> Iterator[Observation]:
+def observe_step(guest: Guest, step: Step) -> Iterator[Observation]:
     """The guest does what the step says, and what it sees is told as it goes.
 
     GuestUndefined where an instruction is, ValueError or IndexError for a step that no guest can take. A step at
     another length than the one in force ends there.
     """
     match step:
-        case {"msr": register, "value": value}:
-            _write_control(guest, register, int(value, 16))
-        case {"mrs": register, "value": value}:
-            yield _read_control(guest, register, int(value, 16), int(step.get("mask", "f" * 16), 16))
-        case {"smstart": mode}:
-            guest.smstart(**{mode: True})
-        case {"smstop": mode}:
-            guest.smstop(**{mode: True})
-        case {"rdvl": vl}:
-            yield Observation("rdvl", vl, guest.vl)
-        case {"rdsvl": svl}:
-            yield Observation("rdsvl", svl, guest.svl)
-        case {"narrow": vl}:
-            guest.narrow(vl)
-        case {"undef": what}:
-            yield Observation(what, "UNDEFINED", "UNDEFINED" if _is_undefined(guest, what) else "an access")
-        case {"write": what, "data": data}:
-            yield from _move(guest, what, step.get("vl"), bytes.fromhex(data), _write_register)
-        case {"read": what, "data": data}:
-            yield from _move(guest, what, step.get("vl"), bytes.fromhex(data), _read_register)
+        case Msr():
+            _write_control(guest, step.register, step.value)
+        case Mrs():
+            yield _read_control(guest, step.register, step.value, ALL_BITS if step.mask is None else step.mask)
+        case SmStart():
+            guest.smstart(**{step.mode: True})
+        case SmStop():
+            guest.smstop(**{step.mode: True})
+        case RdVl():
+            yield Observation("rdvl", step.vl, guest.vl)
+        case RdSvl():
+            yield Observation("rdsvl", step.svl, guest.svl)
+        case Narrow():
+            guest.narrow(step.vl)
+        case Undef():
+            yield Observation(step.what, "UNDEFINED", "UNDEFINED" if _is_undefined(guest, step.what) else "an access")
+        case Write():
+            yield from _move(guest, step, _write_register)
+        case Read():
+            yield from _move(guest, step, _read_register)
 
 
 CONTROL_REGS = ("zcr", "smcr", "cpacr", "fpsr", "fpcr", "svcr", "fpmr")
@@ -107,18 +109,18 @@ def _read_register(guest: Guest, bank: str, number: int | None, data: bytes) -> 
     yield Observation(bank.upper() if number is None else f"{bank.upper()}{number}", data, actual)
 
 
-def _move(guest: Guest, what: str, vl: int | None, data: bytes, mover: Mover) -> Iterator[Observation]:
-    """Every register that `what` names is moved, its share of `data` at a time."""
-    if vl is not None:
-        in_force = guest.svl if what == "za" else guest.vl
-        yield Observation("the length in force", vl, in_force)
-        if vl != in_force:
+def _move(guest: Guest, step: Read | Write, mover: Mover) -> Iterator[Observation]:
+    """Every register that the step names is moved, its share of the data at a time."""
+    if step.vl is not None:
+        in_force = guest.svl if step.what.startswith("za") else guest.vl
+        yield Observation("the length in force", step.vl, in_force)
+        if step.vl != in_force:
             return
     position = 0
-    for bank, number, size in _registers(guest, what):
-        yield from mover(guest, bank, number, data[position : position + size])
+    for bank, number, size in _registers(guest, step.what):
+        yield from mover(guest, bank, number, step.data[position : position + size])
         position += size
-    yield Observation("bytes of the step", len(data), position)
+    yield Observation("bytes of the step", len(step.data), position)
 
 
 def _registers(guest: Guest, what: str) -> Iterator[tuple[str, int | None, int]]:
@@ -134,8 +136,20 @@ def _registers(guest: Guest, what: str) -> Iterator[tuple[str, int | None, int]]
         yield from (("za", row, guest.svl) for row in range(guest.svl))
     elif what in ("ffr", "zt0"):
         yield what, None, layout.ZT0_BYTES if what == "zt0" else guest.vl // 8
-    elif REGISTER.fullmatch(what):
-        bank, number = what[0], int(what[1:])
-        yield bank, number, layout.VREG_BYTES if bank == "v" else guest.vl // (8 if bank == "p" else 1)
+    elif named := REGISTER.fullmatch(what):
+        yield named[1], int(named[2]), _size(guest, named[1])
     else:
         raise ValueError(f"no register is called {what!r}")
+
+
+def _size(guest: Guest, bank: str) -> int:
+    """The bytes of one register of a bank."""
+    match bank:
+        case "v":
+            return layout.VREG_BYTES
+        case "p":
+            return guest.vl // 8
+        case "za":
+            return guest.svl
+        case _:
+            return guest.vl
