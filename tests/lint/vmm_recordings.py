@@ -1,4 +1,4 @@
-"""Recordings of how virtual machine monitors save and restore a streaming guest: `python tests/vmm_recordings.py DIR`.
+"""How virtual machine monitors save and restore a streaming guest, recorded: `python tests/lint/vmm_recordings.py DIR`.
 
 Each VMM makes the calls, in the order, that its source makes them (QEMU 7.2 to 11.1, Firecracker, cloud-hypervisor,
 crosvm). None of them knows SME: what they are taught here is to ask for the feature bit, and where they would stop at
@@ -209,7 +209,7 @@ def write_recording(directory: Path, name: str, revision: Abi) -> Path:
     """The recording of one VMM's save and restore is in the directory."""
     path = directory / f"vmm-{name}-{revision.name}.jsonl.xz"
     model = host_of(revision)
-    source = "made on the model by tests/vmm_recordings.py"
+    source = "made on the model by tests/vmm_recordings.py"  # its place when they were made
     with kvmsve.record(path, model, source) as host:
         saver = VMMS[name](host.create_vm().create_vcpu(0))
         saver.start()
