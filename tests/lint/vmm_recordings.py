@@ -209,7 +209,7 @@ def write_recording(directory: Path, name: str, revision: Abi) -> Path:
     """The recording of one VMM's save and restore is in the directory."""
     path = directory / f"vmm-{name}-{revision.name}.jsonl.xz"
     model = host_of(revision)
-    source = "made on the model by tests/vmm_recordings.py"  # its place when they were made
+    source = "made on the model by tests/vmm_recordings.py"
     with kvmsve.record(path, model, source) as host:
         saver = VMMS[name](host.create_vm().create_vcpu(0))
         saver.start()
