@@ -1,4 +1,4 @@
-"""Random programs of ioctls and guest steps, done on the package and on a model alike (see test_machine.py).
+"""Random programs of ioctls and guest steps, done on the package and on a model alike (see test_random_programs.py).
 
 The model is tests/model.py, for v3 to v12 tests/model_by_mode.py. Left out is what the two sides differ in and no
 recording decides: writes of MIDR_EL1 and of other fields of ID registers, EL2, v3 to v12 on big-endian hosts, and

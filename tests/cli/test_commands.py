@@ -101,6 +101,16 @@ def test_show_at_a_line(capsys: Capture, small: Path, at: int, after: str) -> No
     assert out.splitlines()[0] == f"vCPU 0 of small.jsonl (rfc-v2) after line {after}"
 
 
+def test_show_is_of_the_vcpu_that_was_asked_last(capsys: Capture, tmp_path: Path) -> None:
+    """Not of the one that was made last, which has no features yet."""
+    second = {**SMALL[5], "vcpu": 1, "index": 1}
+    path = recorded.write(tmp_path / "file", [*SMALL[:13], second, SMALL[12]])
+    alone = run(capsys, "show", recorded.write(tmp_path / "alone", SMALL[:13]))[1]
+    out = run(capsys, "show", path)[1]
+    assert out.splitlines()[0] == "vCPU 0 of file (rfc-v2) after line 15, get of Z0"
+    assert out.splitlines()[1:] == alone.splitlines()[1:]
+
+
 @pytest.mark.parametrize("arguments", [[], ["--at", "20"], ["--at", "9999"]])
 def test_show_of_a_vcpu_that_is_closed(capsys: Capture, small: Path, arguments: list[str]) -> None:
     """Most recordings end with `close`: either there is no vCPU to show, or one is shown as it was before."""

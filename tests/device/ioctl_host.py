@@ -84,7 +84,7 @@ class InProcess:
 
 
 class Remote:
-    """Ioctls of tests/clients/ioctl_client.c, run by a command that puts /dev/kvm in front of it."""
+    """Ioctls of tests/device/clients/ioctl_client.c, run by a command that puts /dev/kvm in front of it."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(

@@ -47,7 +47,7 @@ PARTS = ["names", "copies", "pages", "fork", "killed", "threads", "limit", "nobo
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
-    """`build(name, machine)` is a program of tests/clients, for this machine or for aarch64."""
+    """`build(name, machine)` is a program of tests/device/clients, for this machine or for aarch64."""
     folder, built = tmp_path_factory.mktemp("clients"), {}
 
     def compile_client(name, machine):
@@ -110,7 +110,7 @@ def test_bad_addresses_are_efault_and_memory_is_copied_up_to_its_end(build, mach
 
 @MACHINES
 def test_files_processes_and_threads(build, machine):
-    """tests/clients/kvm_life.c: copies, fork, a child killed in mid-call, threads, the limit of descriptors."""
+    """tests/device/clients/kvm_life.c: copies, fork, a child killed in mid-call, threads, the limit of descriptors."""
     ran = subprocess.run(
         [*KVMSVE, "run", "--", build("kvm_life", machine)], capture_output=True, text=True, timeout=SECONDS, check=False
     )

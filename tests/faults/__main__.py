@@ -18,11 +18,12 @@ from .scratch import BrokenCopy, make_clean_copy
 from .trial import Outcome, Verdict, failing_without, try_faults
 
 HOME = Path(__file__).parent
+ROOT = HOME.parent.parent
 DESCRIPTION = """\
 Applies each fault of tests/faults/faults.toml to a scratch copy of the project and reports which test of the default
 test run (pytest -x) catches it. Never touches the project itself."""
 EPILOGUE = """\
-A copy has all of the project but this folder and its tests, which would notice any change. The tests of the faulted
+A copy has all of the project but tests/faults, whose tests would notice any change. The tests of the faulted
 module run first and the other files after them; together they are the default run, so only the time depends on it. At
 the end every test that caught a fault is run on a copy without one, and must pass there. Tests that take longer than
 --timeout have not caught their fault. A fault that does not build or cannot be imported is an error in the list.
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of the command line."""
     options = parse(arguments)
     try:
-        faults = select(read_faults(HOME / "faults.toml", HOME.parent), options.select, options.part)
+        faults = select(read_faults(HOME / "faults.toml", ROOT), options.select, options.part)
         if options.list:
             print(*faults, sep="\n", flush=True)
             return 0
@@ -94,7 +95,7 @@ async def report(faults: Sequence[Fault], jobs: int, limit_seconds: float) -> in
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kvmsve-faults-") as place:
         clean = Path(place) / "kvmsve"
-        await make_clean_copy(HOME.parent, clean)
+        await make_clean_copy(ROOT, clean)
         verdicts: list[Verdict] = []
         async for verdict in try_faults(faults, clean, jobs, limit_seconds):
             verdicts.append(verdict)

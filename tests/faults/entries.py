@@ -18,7 +18,7 @@ class BadList(Exception):
 class Fault:
     """One text of one file that another takes the place of.
 
-    `breaks` is the rule that is broken, in a line. `tests` are the files of tests that are likely to notice, which run
+    `breaks` is the rule that is broken, in a line. `tests` are the files of tests/ that are likely to notice, which run
     first: they decide how soon the fault is caught, never whether.
     """
 
@@ -75,10 +75,16 @@ def _read_entry(number: int, entry: dict[str, object]) -> Fault:
     if missing or unknown:
         what = f"no {missing[0]}" if missing else f"an unknown key {min(unknown)}"
         raise BadList(f"fault {number}: the entry has {what}")
-    tests = entry.get("tests", [f"test_{Path(str(texts['file'])).stem}.py"])
+    tests = entry.get("tests", [tests_of(str(texts["file"]))])
     if not isinstance(tests, list):
         raise BadList(f"fault {number}: tests is a list of file names")
     return Fault(number, **{name: str(text) for name, text in texts.items()}, tests=tuple(map(str, tests)))
+
+
+def tests_of(file: str) -> str:
+    """Where the tests of a file are, below tests/: under its name, and for a module of a folder in that folder."""
+    path = Path(file)
+    return str(Path(*path.parent.parts[1:], f"test_{path.stem}.py"))
 
 
 def select(faults: Sequence[Fault], words: Sequence[str], part: tuple[int, int]) -> list[Fault]:

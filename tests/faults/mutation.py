@@ -34,11 +34,14 @@ from mutmut.mutation import file_mutation
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "kvmsve"
 MODULES = (
-    "onereg", "ownership", "registers", "svcr", "vcpu", "guest", "migration", "views", "cpu", "system", "idregs",
-    "sysreg", "reglist", "regid", "features", "layout", "regfile",
+    "facts/abi", "facts/features", "facts/layout", "facts/regid", "facts/revisions",
+    "rules/idregs", "rules/onereg", "rules/reglist", "rules/sysreg", "rules/views", "batch",
+    "machine/cpu", "machine/guest", "machine/host", "machine/idregs", "machine/ownership", "machine/regfile",
+    "machine/registers", "machine/svcr", "machine/system", "machine/vcpu", "machine/vm_arch",
+    "state/held", "state/migration",
 )  # fmt: skip
-TESTS = [f"tests/test_{name}.py" for name in MODULES if name not in ("svcr", "idregs", "features")]
-TESTS += ["tests/test_rewrite.py", "tests/test_vcpu_init.py", "tests/test_recordings.py"]
+UNITS = ("facts", "rules", "machine", "state", "test_batch.py", "recording/test_recordings.py")
+TESTS = [f"tests/{name}" for name in UNITS]
 TIME_LIMIT = 300  # seconds of one mutant
 Place = tuple[str, str, int]  # file, qualified name and first line of a function
 

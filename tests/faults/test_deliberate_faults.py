@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from places import ROOT
 
+from . import entries, scratch, trial
+
 LIST = ROOT / "tests/faults/faults.toml"
-if not LIST.exists():
-    pytest.skip("an sdist has no faults", allow_module_level=True)
 FAULTS: list[dict[str, Any]] = tomllib.loads(LIST.read_text())["fault"]
 FAULTS_COMMAND = [sys.executable, "-m", "tests.faults"]
 NO_RULE = {"__init__", "__main__"}
@@ -59,26 +59,49 @@ def test_every_module_and_c_file_has_a_fault():
 
 
 def test_the_tests_that_are_to_run_first_exist():
-    named = {name for fault in FAULTS for name in fault.get("tests", ())}
-    assert named <= {path.name for path in (ROOT / "tests").glob("test_*.py")}
+    named = {name for fault in entries.read_faults(LIST, ROOT) for name in fault.tests}
+    assert sorted(name for name in named if not (ROOT / "tests" / name).is_file()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "tests"),
+    [
+        ("kvmsve/rules/onereg.py", "rules/test_onereg.py"),
+        ("kvmsve/machine/system.py", "machine/test_system.py"),
+        ("kvmsve/device/system.py", "device/test_system.py"),
+        ("kvmsve/batch.py", "test_batch.py"),
+        ("csrc/rewrite.c", "test_rewrite.py"),
+    ],
+)
+def test_the_tests_of_a_module_lie_in_its_folder(file: str, tests: str) -> None:
+    assert entries.tests_of(file) == tests
+
+
+def test_a_copy_has_all_tests_but_those_of_the_faults() -> None:
+    kept = {path.name for path in (ROOT / "tests").iterdir()} - {"__pycache__"}
+    left_out = shutil.ignore_patterns(*scratch.LEFT_OUT)(str(ROOT / "tests"), sorted(kept))
+    assert left_out == {"faults"}
+    assert {"fuzz", "machine", "conftest.py"} <= kept
 
 
 # The command, on a project of one rule and, where it has C, one number of C
 
+VIEWS, IMPORT = "kvmsve/rules/views.py", "from kvmsve.rules.views import larger\n"
 TINY = {
     "pyproject.toml": """\
 [project]
 name = "tiny"
 version = "0"
 [tool.setuptools]
-packages = ["kvmsve"]
+packages = ["kvmsve", "kvmsve.rules"]
 [tool.pytest.ini_options]
 testpaths = ["tests"]
 """,
     "kvmsve/__init__.py": "",
-    "kvmsve/views.py": "def larger(sve_vq, sme_vq):\n    return max(sve_vq, sme_vq)  # at user format\n",
-    "tests/test_views.py": "from kvmsve.views import larger\ndef test_larger():\n    assert larger(2, 4) == 4\n",
-    "tests/test_rest.py": "from kvmsve.views import larger\ndef test_other_order():\n    assert larger(4, 2) == 4\n",
+    "kvmsve/rules/__init__.py": "",
+    VIEWS: "def larger(sve_vq, sme_vq):\n    return max(sve_vq, sme_vq)  # at user format\n",
+    "tests/rules/test_views.py": IMPORT + "def test_larger():\n    assert larger(2, 4) == 4\n",
+    "tests/test_rest.py": IMPORT + "def test_other_order():\n    assert larger(4, 2) == 4\n",
 }
 CORE = {
     "pyproject.toml": TINY["pyproject.toml"]
@@ -95,11 +118,11 @@ PyMODINIT_FUNC PyInit__ffi(void)
 """,
     "tests/test_core.py": "from kvmsve._ffi import NUM_PREGS\ndef test_ffr():\n    assert NUM_PREGS == 17\n",
 }
-LARGER, COMMENT = "max(sve_vq, sme_vq)", ("kvmsve/views.py", "at user format", "at the user's format")
+LARGER, COMMENT = "max(sve_vq, sme_vq)", (VIEWS, "at user format", "at the user's format")
 
 
 def make_project(root: Path, faults: dict[str, tuple[str, str, str]], **files: str) -> Path:
-    shutil.copytree(ROOT / "faults", root / "faults", ignore=shutil.ignore_patterns("faults.toml", "__pycache__"))
+    shutil.copytree(ROOT / "tests/faults", root / "tests/faults", ignore=shutil.ignore_patterns("*.toml", "*cache*"))
     entries = ""
     for breaks, (file, old, new) in faults.items():
         entries += f"[[fault]]\nfile = {file!r}\nbreaks = {breaks!r}\nold = '''{old}'''\nnew = '''{new}'''\n"
@@ -120,11 +143,11 @@ def try_faults(root: Path, *arguments: str) -> tuple[int, dict[str, str], str, s
 
 def test_every_fault_gets_its_verdict(tmp_path):
     faults = {
-        "swapped": ("kvmsve/views.py", LARGER, "min(sve_vq, sme_vq)"),
-        "seen by another file": ("kvmsve/views.py", LARGER, "sme_vq"),
+        "swapped": (VIEWS, LARGER, "min(sve_vq, sme_vq)"),
+        "seen by another file": (VIEWS, LARGER, "sme_vq"),
         "FFR forgotten": ("csrc/core.c", "17", "16"),
         "only a comment": COMMENT,
-        "no such name": ("kvmsve/views.py", "def larger", "import nothing\ndef larger"),
+        "no such name": (VIEWS, "def larger", "import nothing\ndef larger"),
         "no C": ("csrc/core.c", "PyModule_Create(&core);", "PyModule_Create(&core)"),
     }
     root = make_project(tmp_path, faults, **CORE)
@@ -132,10 +155,10 @@ def test_every_fault_gets_its_verdict(tmp_path):
     code, lines, last, err = try_faults(root, "--jobs", "2")
     assert (code, err) == (2, "")
     assert last.startswith("6 faults: 3 caught, 1 escaped, 2 bad, in ")
-    assert "[tests/test_views.py::test_larger, " in lines["swapped"]
+    assert "[tests/rules/test_views.py::test_larger, " in lines["swapped"]
     assert "[tests/test_rest.py::test_other_order, " in lines["seen by another file"]
     assert "[tests/test_core.py::test_ffr, " in lines["FFR forgotten"]
-    assert lines["only a comment"].startswith("ESCAPED     4  kvmsve/views.py: only a comment [all tests pass, ")
+    assert lines["only a comment"].startswith("ESCAPED     4  kvmsve/rules/views.py: only a comment [all tests pass, ")
     assert "[it cannot be imported: ModuleNotFoundError: No module named 'nothing', " in lines["no such name"]
     assert lines["no C"].startswith("BAD         6  csrc/core.c: no C [it does not build: csrc/core.c:")
     after = {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"}
@@ -143,12 +166,12 @@ def test_every_fault_gets_its_verdict(tmp_path):
 
 
 def test_an_escape_is_exit_1(tmp_path):
-    root = make_project(tmp_path, {"swapped": ("kvmsve/views.py", LARGER, "min(sve_vq, sme_vq)"), "comment": COMMENT})
+    root = make_project(tmp_path, {"swapped": (VIEWS, LARGER, "min(sve_vq, sme_vq)"), "comment": COMMENT})
     assert try_faults(root, "views.py", "--part", "2/2")[0] == 1
 
 
 def test_tests_that_do_not_end_have_not_caught_the_fault(tmp_path):
-    root = make_project(tmp_path, {"never ends": ("kvmsve/views.py", "    return", "    while True: pass\n    return")})
+    root = make_project(tmp_path, {"never ends": (VIEWS, "    return", "    while True: pass\n    return")})
     code, lines, last, _ = try_faults(root, "--timeout", "3")
     assert code == 1
     assert lines["never ends"].startswith("TIMED OUT   1 ")
@@ -157,8 +180,6 @@ def test_tests_that_do_not_end_have_not_caught_the_fault(tmp_path):
 
 def test_the_time_limit_is_the_tests_own(tmp_path, monkeypatch):
     """A copy that takes long until it can be tested is no reason to give up."""
-    monkeypatch.syspath_prepend(ROOT)
-    from faults import entries, trial
 
     async def build_slowly(clean, copy, fault):
         await asyncio.sleep(0.2)
@@ -168,25 +189,25 @@ def test_the_time_limit_is_the_tests_own(tmp_path, monkeypatch):
 
     monkeypatch.setattr(trial, "make_faulty_copy", build_slowly)
     monkeypatch.setattr(trial, "_test", test_at_once)
-    fault = entries.Fault(1, "kvmsve/views.py", "nothing", "a", "b", ())
+    fault = entries.Fault(1, VIEWS, "nothing", "a", "b", ())
     assert asyncio.run(trial.try_fault(fault, tmp_path, 0.1)).outcome is trial.Outcome.CAUGHT
 
 
 def test_a_test_that_always_fails_catches_nothing(tmp_path):
-    broken = {"tests/test_views.py": "def test_anything():\n    assert False\n"}
+    broken = {"tests/rules/test_views.py": "def test_anything():\n    assert False\n"}
     code, _, _, err = try_faults(make_project(tmp_path, {"only a comment": COMMENT}, **broken))
     assert code == 2
     assert err == (
-        "faults: tests/test_views.py::test_anything fails without any fault too: what it caught is not caught\n"
+        "faults: tests/rules/test_views.py::test_anything fails without any fault too: what it caught is not caught\n"
     )
 
 
 @pytest.mark.parametrize(
     ("entry", "complaint"),
     [
-        (("kvmsve/views.py", "sve_vq", "0"), "the old text is there 2 times, not once; bring the entry up to date"),
-        (("kvmsve/views.py", "gone", "0"), "the old text is there 0 times, not once; bring the entry up to date"),
-        (("kvmsve/views.py", "max", "max"), "the old text and the new are the same"),
+        ((VIEWS, "sve_vq", "0"), "the old text is there 2 times, not once; bring the entry up to date"),
+        ((VIEWS, "gone", "0"), "the old text is there 0 times, not once; bring the entry up to date"),
+        ((VIEWS, "max", "max"), "the old text and the new are the same"),
         (("kvmsve/gone.py", "max", "min"), "there is no such file"),
     ],
 )

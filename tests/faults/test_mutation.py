@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-NEVER_CHECKED, STALE = "views: check_finalized(None)", "views: return min(sve_vq, sme_vq)"
+NEVER_CHECKED, STALE = "rules/views: check_finalized(None)", "rules/views: return min(sve_vq, sme_vq)"
 VIEWS = """\
 def check_finalized(what):
     pass
@@ -21,7 +21,7 @@ def larger(sve_vq, sme_vq):
     return max(sve_vq, sme_vq)
 """
 TEST = """\
-from kvmsve.views import larger
+from kvmsve.rules.views import larger
 def test_larger():
     assert larger(2, 4) == larger(4, 2) == 4
 """
@@ -29,18 +29,17 @@ def test_larger():
 pytest.importorskip("mutmut", reason="pip install '.[mutation]'")
 
 
-def try_mutants(root: Path, *survivors: str, test: str = TEST, module: str = "views") -> tuple[int, str, str]:
+def try_mutants(root: Path, *survivors: str, test: str = TEST, module: str = "rules/views") -> tuple[int, str, str]:
     """Exit code, what is printed below pytest's own lines, and stderr, of a project of one rule."""
-    shutil.copytree(ROOT / "faults", root / "faults", ignore=shutil.ignore_patterns("*.toml", "__pycache__"))
+    shutil.copytree(ROOT / "tests/faults", root / "tests/faults", ignore=shutil.ignore_patterns("*.toml", "test_*"))
     shutil.copy(ROOT / "pyproject.toml", root)  # mutmut wants its table
-    for folder in ("kvmsve", "tests"):
-        (root / folder).mkdir()
-    for path in (ROOT / "tests").glob("test_*.py"):
-        (root / "tests" / path.name).touch()
-    (root / "tests/test_views.py").write_text(test)
-    (root / "kvmsve/__init__.py").touch()
-    (root / "kvmsve/views.py").write_text(VIEWS)
-    (root / "tests/faults/survivors.toml").write_text(f"[[group]]\nreason = 'many'\nmutants = {list(survivors)}\n")
+    tests = {path.relative_to(ROOT): "" for path in (ROOT / "tests").rglob("test_*.py")}
+    package = {"kvmsve/__init__.py": "", "kvmsve/rules/__init__.py": "", "kvmsve/rules/views.py": VIEWS}
+    explained = f"[[group]]\nreason = 'many'\nmutants = {list(survivors)}\n"
+    project = package | {"tests/rules/test_views.py": test, "tests/faults/survivors.toml": explained}
+    for name, text in (tests | {Path(name): text for name, text in project.items()}).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.mutation", module],
         cwd=root, env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True, text=True,
@@ -50,7 +49,7 @@ def try_mutants(root: Path, *survivors: str, test: str = TEST, module: str = "vi
 
 def test_explained_survivors_are_success(tmp_path: Path) -> None:
     """What a check is told is wording; of an entry of a module that did not run nothing is known."""
-    code, out, _ = try_mutants(tmp_path, NEVER_CHECKED, "vcpu: return None")
+    code, out, _ = try_mutants(tmp_path, NEVER_CHECKED, "machine/vcpu: return None")
     assert (code, out.splitlines()[1:]) == (0, [])
     assert "'wording': 2" in out
     assert out.endswith("; 0 survivors are not explained\n")
@@ -58,7 +57,8 @@ def test_explained_survivors_are_success(tmp_path: Path) -> None:
 
 def test_a_survivor_that_is_not_explained_is_exit_1(tmp_path: Path) -> None:
     code, out, _ = try_mutants(tmp_path)
-    assert (code, out.splitlines()[1:]) == (1, ["", "views", '- check_finalized("larger")', "+ check_finalized(None)"])
+    assert code == 1
+    assert out.splitlines()[1:] == ["", "rules/views", '- check_finalized("larger")', "+ check_finalized(None)"]
 
 
 def test_an_explanation_of_nothing_is_exit_1(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from kvmsve import engine
+    from . import engine
 
 TARGETS = {
     "recordings": "files given to replay, show, lint, diff, convert and decode",
@@ -48,7 +48,7 @@ def _run() -> int:
         except OSError as error:
             parser.error(f"argument --corpus: {error.filename}: {error.strerror}")
     try:
-        from kvmsve import engine
+        from . import engine
     except ModuleNotFoundError as missing:
         if missing.name != "atheris":
             raise
@@ -91,7 +91,7 @@ def _exit_code(name: str, options: argparse.Namespace, corpus: Path, scratch: st
     """How the target ended, in a process of its own: it ends its process."""
     child = os.fork()
     if not child:
-        from kvmsve import engine
+        from . import engine
 
         tempfile.tempdir = scratch
         with suppress(KeyboardInterrupt):  # of which the parent tells

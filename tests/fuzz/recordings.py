@@ -21,8 +21,10 @@ from pathlib import Path
 
 import atheris
 
-from kvmsve import REVISIONS, cli
-from kvmsve.recording import lines
+from kvmsve import REVISIONS
+from kvmsve.cli import program
+
+from . import lines
 
 LONGEST = 1_500
 WORDS = (b"6080000000150000", b'"guest"', b'"ret":-1', b'"errno":"EPERM"', b"\xfd7zXZ\0", b"null", b"1e999", b"[[[[")
@@ -48,8 +50,8 @@ class Parser:
         return self._parse(tuple(arguments))
 
 
-_make_parser = cli._parser
-cli._parser = cache(Parser)  # type: ignore[assignment]
+_make_parser = program.create_parser
+program.create_parser = cache(Parser)  # type: ignore[assignment]
 
 
 def execute(data: bytes) -> None:
@@ -71,7 +73,7 @@ def run(arguments: list[str]) -> Outcome:
     out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO(), errors="backslashreplace")
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            code = cli.main(arguments)
+            code = program.main(arguments)
         except SystemExit as stop:
             code = int(stop.code or 0)
         out.flush()

@@ -62,7 +62,7 @@ def test_a_mistake_is_one_line(arguments: list[str], said: str) -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     pytest.importorskip("atheris", reason="pip install '.[fuzz]'")
-    shutil.copytree(ROOT / "fuzz", tmp_path / "fuzz", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests/fuzz", tmp_path / "tests/fuzz", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 

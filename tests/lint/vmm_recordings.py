@@ -1,4 +1,4 @@
-"""Recordings of how virtual machine monitors save and restore a streaming guest: `python tests/vmm_recordings.py DIR`.
+"""How virtual machine monitors save and restore a streaming guest, recorded: `python tests/lint/vmm_recordings.py DIR`.
 
 Each VMM makes the calls, in the order, that its source makes them (QEMU 7.2 to 11.1, Firecracker, cloud-hypervisor,
 crosvm). None of them knows SME: what they are taught here is to ask for the feature bit, and where they would stop at

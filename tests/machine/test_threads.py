@@ -270,14 +270,12 @@ def test_registers_can_be_looked_at_during_an_init() -> None:
 
 def test_abuse_of_one_vcpu_corrupts_nothing() -> None:
     """In a process of its own, where a crash is seen; malloc checks and fills what is freed."""
-    program = "import sys; sys.setswitchinterval(1e-6); import test_threads; test_threads.abuse(1.5)"
+    path = f"import sys; sys.path.append({str(TESTS)!r})"
+    program = f"{path}; sys.setswitchinterval(1e-6); import test_threads; test_threads.abuse(1.5)"
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", program],
         cwd=Path(__file__).parent,
-        env={
-            "PYTHONPATH": str(TESTS), "PYTHONMALLOC": "debug", "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165",
-            **os.environ,
-        },
+        env={"PYTHONMALLOC": "debug", "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165", **os.environ},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

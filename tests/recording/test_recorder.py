@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import model
+import model_by_mode
 import pytest
 import recorded
 
@@ -350,13 +351,16 @@ def test_svl_is_a_step(tmp_path: Path) -> None:
 
 
 def test_failing_allocations_and_what_the_kernel_holds(tmp_path: Path) -> None:
-    with record(tmp_path / "file", Host(sve_vqs={1}, sme_vqs={2})) as host:
+    with record(tmp_path / "file", Host(sve_vqs={1}, sme_vqs={2}, fpmr=True, abi=V10)) as host:
         vcpu = host.create_vm().create_vcpu(0)
         vcpu.init({Feature.SVE, Feature.SME})
         vcpu.fail_allocations()
         refused(vcpu.finalize, Feature.VEC)
         vcpu.finalize(Feature.VEC)
+        vcpu.set_one_reg(model.SVCR, b"\2" + bytes(7))
         vcpu.set_one_reg(model.FPSR, b"\x1f\0\0\0")
+        vcpu.set_one_reg(model.FPCR, b"\0\0\0\1")
+        vcpu.set_one_reg(model_by_mode.FPMR, b"\x49" + bytes(7))
         vcpu.look()
     replay(tmp_path / "file")
     made = recorded.parse(tmp_path / "file")
@@ -364,10 +368,10 @@ def test_failing_allocations_and_what_the_kernel_holds(tmp_path: Path) -> None:
     assert made[5] == {"op": "finalize", "vcpu": 0, "feature": 4, "ret": -1, "errno": "ENOMEM"}
     held = made[-1]
     assert held == {
-        "op": "held", "vcpu": 0, "fp_state": "USER_OWNED", "max_vq": 2, "svcr": 0, "fpmr": 0, "fpsr": 31, "fpcr": 0,
-        "sve_state": "00" * 1092, "sme_state": "00" * 1024, "vregs": "00" * 512,
+        "op": "held", "vcpu": 0, "fp_state": "FREE", "max_vq": 2, "svcr": 2, "fpmr": 0x49, "fpsr": 31,
+        "fpcr": 0x1000000, "sve_state": "00" * 1092, "sme_state": "00" * 1024, "vregs": "00" * 512,
     }  # fmt: skip
-    wrong = {"max_vq": 4, "fp_state": "FREE", "sve_state": "00" * 1091 + "01", "vregs": "", "svcr": 1, "fpsr": 0}
+    wrong = {"max_vq": 4, "fp_state": "USER_OWNED", "sve_state": "00" * 1091 + "01", "vregs": "", "svcr": 1, "fpsr": 0}
     for what, value in wrong.items():
         recorded.write(tmp_path / "file", [*made[:-1], held | {what: value}])
         with pytest.raises(Difference, match=what):
