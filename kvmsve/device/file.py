@@ -6,6 +6,7 @@ import errno
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from struct import Struct
 from typing import Any, ClassVar
 
@@ -61,9 +62,23 @@ def accepted(request: int) -> Handler:
     return ioctl(request)(accept)
 
 
-class File:
-    """An open file of KVM. `page` is the descriptor of what a program maps, once the file is installed."""
+class Kind(IntEnum):
+    """What a program's descriptor stands for; enum kind of csrc/shim/shim.h."""
 
+    KVM = 1
+    VM = 2
+    VCPU = 3
+    CONTROLLER = 4
+
+
+class File:
+    """An open file of KVM, of a `kind`; `link` is what /proc/self/fd says of it.
+
+    `page` is the descriptor of what a program maps, once the file is installed, and `calls` counts those at work.
+    `owner` is the address space whose ioctls are answered, None for any.
+    """
+
+    kind: Kind
     mapped_bytes = 0
     handlers: ClassVar[dict[int, tuple[str, Handler]]] = {}
 
@@ -76,16 +91,22 @@ class File:
         }
         cls.handlers = {**cls.handlers, **marked}
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, link: str, owner: object = None) -> None:
         self.name = name
+        self.link = link
+        self.owner = owner
         self.page = -1
+        self.calls = 0
         self._mutex = threading.Lock()
 
     def ioctl(self, request: int, call: Call) -> int:
-        """What the ioctl returns; OSError for an errno, ENOTTY where this file has no such ioctl.
+        """What the ioctl returns; OSError for an errno: EIO in another process than the one that made the VM, before
+        ENOTTY where this file has no such ioctl.
 
         One ioctl at a time is at work on a file, as on a vCPU in KVM.
         """
+        if self.owner not in (None, call.memory.owner):
+            raise OSError(errno.EIO, "another process has made the VM")
         if request not in self.handlers:
             raise OSError(errno.ENOTTY, "kvmsve does not have this ioctl")
         _, handler = self.handlers[request]

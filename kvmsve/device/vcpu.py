@@ -14,7 +14,7 @@ from ..errors import HostOops, KvmError
 from ..facts import Feature, bits, regid, uapi
 from .attributes import AttributesFile
 from .backend import Kernel
-from .file import Call, accepted, ioctl
+from .file import Call, File, Kind, accepted, ioctl
 from .script import INTERRUPTED, Exit, ScriptFailure
 
 SYSREG_BYTES = 8  # that a SET of a system register fetches, whatever size its ID has
@@ -23,10 +23,11 @@ SYSREG_BYTES = 8  # that a SET of a system register fetches, whatever size its I
 class VcpuFile(AttributesFile):
     """A vCPU: its part of the model, and what KVM keeps of it that concerns no register."""
 
+    kind = Kind.VCPU
     mapped_bytes = uapi.PAGES_OF_VCPU * mmap.PAGESIZE
 
-    def __init__(self, kernel: Kernel, vcpu: Any, vm_name: str, index: int) -> None:
-        super().__init__(f"{vm_name} vcpu {index}")
+    def __init__(self, kernel: Kernel, vcpu: Any, vm: File, index: int) -> None:
+        super().__init__(f"{vm.name} vcpu {index}", f"anon_inode:kvm-vcpu:{index}", vm.owner)
         self._kernel = kernel
         self._vcpu = vcpu
         self._unrecorded = getattr(vcpu, "unrecorded", vcpu)
