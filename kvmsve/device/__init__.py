@@ -115,18 +115,20 @@ class Device:
         self, which: Identity, request: int, arg: int, memory: Memory, install: Callable[[File], int], who: str = ""
     ) -> int:
         """As ioctl, for a program with this memory, which gets new files from `install`; `who` is for the trace."""
-        with self._descriptors.in_use(which) as file:
-            if file is None:
-                raise OSError(errno.ENOTTY, "the descriptor is none of KVM's")
-            call = Call(arg & (1 << 64) - 1, memory, install)
-            request &= 0xFFFF_FFFF
-            outcome: int | OSError | HostOops
-            try:
-                outcome = file.ioctl(request, call)
-            except (OSError, HostOops) as error:
-                outcome = error
-            if self._trace is not None:
-                self._trace(trace_line(who, file, request, call, outcome))
-            if isinstance(outcome, int):
-                return outcome
-            raise outcome
+        file = self._descriptors.take(which)
+        if file is None:
+            raise OSError(errno.ENOTTY, "the descriptor is none of KVM's")
+        call = Call(arg & (1 << 64) - 1, memory, install)
+        request &= 0xFFFF_FFFF
+        outcome: int | OSError | HostOops
+        try:
+            outcome = file.ioctl(request, call)
+        except (OSError, HostOops) as error:
+            outcome = error
+        finally:
+            self._descriptors.release(file)
+        if self._trace is not None:
+            self._trace(trace_line(who, file, request, call, outcome))
+        if isinstance(outcome, int):
+            return outcome
+        raise outcome

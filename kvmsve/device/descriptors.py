@@ -11,8 +11,6 @@ import fcntl
 import os
 import stat
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from .file import File
 
@@ -44,19 +42,18 @@ class Descriptors:
             self._files[identity(theirs)] = file
         return theirs
 
-    @contextmanager
-    def in_use(self, which: Identity) -> Iterator[File | None]:
-        """The file with this identity, which stays open during the block; None where it is none of KVM's."""
+    def take(self, which: Identity) -> File | None:
+        """The file with this identity, which stays open until release(); None where it is none of KVM's."""
         with self._lock:
             file = self._files.get(which)
             if file is not None:
                 file.calls += 1
-        try:
-            yield file
-        finally:
-            if file is not None:
-                with self._lock:
-                    file.calls -= 1
+        return file
+
+    def release(self, file: File) -> None:
+        """The call for which it was taken has ended."""
+        with self._lock:
+            file.calls -= 1
 
     def sweep(self) -> list[str]:
         """Files that no program has open any more are gone: their names."""

@@ -18,13 +18,13 @@ from .memory import Memory
 class Call:
     """One ioctl of a program: its argument, the program's memory, and how the program gets a descriptor of a new file.
 
-    `detail` is what a reader of the trace wants to know besides name and outcome.
+    `detail` is what a reader of the trace wants to know besides name and outcome, or gives that.
     """
 
     arg: int
     memory: Memory
     install: Callable[[File], int]
-    detail: str = ""
+    detail: str | Callable[[], str] = ""
 
     def fetch(self, struct: Struct) -> tuple[Any, ...]:
         """The structure that the argument points to; EFAULT."""

@@ -43,7 +43,7 @@ class SystemFile(File):
         """A new VM; the argument is the size of its addresses in bits, 0 for 40. EINVAL for another size."""
         if call.arg and not uapi.IPA_BITS_MIN <= call.arg <= uapi.IPA_BITS:
             raise OSError(errno.EINVAL, f"a VM's addresses have {uapi.IPA_BITS_MIN} to {uapi.IPA_BITS} bits")
-        with self._kernel.at_work():
+        with self._kernel:
             vm = VmFile(self._kernel, self._kernel.machine.create_vm(), self._kernel.vms, call.memory.owner)
             self._kernel.vms += 1
         call.detail = vm.name

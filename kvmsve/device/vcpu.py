@@ -41,7 +41,7 @@ class VcpuFile(AttributesFile):
         """The vCPU is reset and has these features. EFAULT, then as Vcpu.init."""
         target, *words = call.fetch(uapi.VCPU_INIT)
         call.detail = "features " + " ".join(f"{word:x}" for word in words[: 1 + any(words[1:]) * 6])
-        with self._kernel.at_work():
+        with self._kernel:
             self._vcpu.init(words, target)
         is_off = words[0] & bits(Feature.POWER_OFF)
         self._mp_state = uapi.KVM_MP_STATE_STOPPED if is_off else uapi.KVM_MP_STATE_RUNNABLE
@@ -53,7 +53,7 @@ class VcpuFile(AttributesFile):
         self._check_initialised()
         (word,) = call.fetch(uapi.WORD)
         call.detail = f"feature {word}"
-        with self._kernel.at_work():
+        with self._kernel:
             self._vcpu.finalize(word - (word >> 31 << 32))
 
     # Registers
@@ -64,42 +64,47 @@ class VcpuFile(AttributesFile):
         reg_id, address, size = self._named_register(call)
         if self._vcpu.is_written_by_get(reg_id):
             buffer = bytearray(call.memory.read(address, size))
-            with self._kernel.at_work():
+            with self._kernel:
                 self._vcpu.get_one_reg_into(reg_id, buffer)
             return
-        value = None
-        with self._kernel.at_work(), suppress(KvmError, HostOops):
+        value, room = None, size
+        with self._kernel, suppress(KvmError, HostOops):
             value = self._unrecorded.get_one_reg(reg_id)
-        room = size if value is None else self._copy_out(call, reg_id, address, value)
-        with self._kernel.at_work():  # what the program met, which is what is recorded
+        if value is not None:
+            room = self._copy_out(call, reg_id, address, value)
+            if room == size and self._vcpu is self._unrecorded:
+                return
+        with self._kernel:  # what the program met, which is what is recorded
             self._vcpu.get_one_reg_into(reg_id, bytearray(room))
 
     def _copy_out(self, call: Call, reg_id: int, address: int, value: bytes) -> int:
         """How many bytes of a register's value are at the address: all or none where the kernel stores it at once."""
-        if not self._vcpu.fills_short_buffers(reg_id) and len(call.memory.read(address, len(value))) < len(value):
-            return 0
-        return call.memory.write(address, value)
+        is_in_a_page = address % mmap.PAGESIZE + len(value) <= mmap.PAGESIZE  # all of which can be written, or nothing
+        if is_in_a_page or self._vcpu.fills_short_buffers(reg_id):
+            return call.memory.write(address, value)
+        is_mapped = len(call.memory.read(address, len(value))) == len(value)
+        return call.memory.write(address, value) if is_mapped else 0
 
     @ioctl(uapi.KVM_SET_ONE_REG)
     def set_one_reg(self, call: Call) -> None:
         """The register has the bytes at the address. ENOEXEC before INIT, EFAULT, then as Vcpu.set_one_reg."""
         reg_id, address, size = self._named_register(call)
         data = call.memory.read(address, max(size, SYSREG_BYTES))
-        with self._kernel.at_work():
+        with self._kernel:
             self._vcpu.set_one_reg(reg_id, data)
 
     @ioctl(uapi.KVM_GET_REG_LIST)
     def get_reg_list(self, call: Call) -> None:
         """The IDs are behind their number. ENOEXEC, EPERM, EFAULT; with E2BIG there is the number alone."""
-        with self._kernel.at_work():
+        with self._kernel:
             self._vcpu.check_initialised()
             self._vcpu.check_finalized("the register list")
         (room,) = call.fetch(uapi.REG_LIST)
-        with self._kernel.at_work():
+        with self._kernel:
             listing = self._vcpu.listing
         call.detail = f"room for {room} of {listing.n}"
         call.store(uapi.REG_LIST.pack(listing.n))
-        with self._kernel.at_work():
+        with self._kernel:
             ids = self._vcpu.get_reg_list(room)
         call.memory.store(call.arg + uapi.REG_LIST.size, b"".join(map(uapi.DWORD.pack, ids)))
 
@@ -108,7 +113,7 @@ class VcpuFile(AttributesFile):
         self._check_initialised()
         reg_id, address = call.fetch(uapi.ONE_REG)
         size = regid.size_bytes(reg_id)
-        call.detail = f"{regid.name(reg_id, self._vcpu.abi.sme_vls)} ({size} bytes)"
+        call.detail = lambda: f"{regid.name(reg_id, self._vcpu.abi.sme_vls)} ({size} bytes)"
         return reg_id, address, size
 
     # The run
@@ -131,7 +136,7 @@ class VcpuFile(AttributesFile):
         return 0
 
     def _enter(self, immediate: bool) -> Exit:
-        with self._kernel.at_work(), self._vcpu.run(immediate_exit=immediate) as guest:
+        with self._kernel, self._vcpu.run(immediate_exit=immediate) as guest:
             if self._mp_state != uapi.KVM_MP_STATE_RUNNABLE:
                 return INTERRUPTED
             self._runs += 1
@@ -193,5 +198,5 @@ class VcpuFile(AttributesFile):
         return None
 
     def _check_initialised(self) -> None:
-        with self._kernel.at_work():
+        with self._kernel:
             self._vcpu.check_initialised()

@@ -40,7 +40,7 @@ class VmFile(File):
         call.detail = uapi.capability_name(cap)
         if flags:
             raise OSError(errno.EINVAL, "KVM_ENABLE_CAP has no flags")
-        with self._kernel.at_work():
+        with self._kernel:
             self._vm.enable_cap(cap)
 
     @ioctl(uapi.KVM_CREATE_VCPU)
@@ -48,7 +48,7 @@ class VmFile(File):
         """A new vCPU, not initialised; the argument is its index. EINVAL out of range, EEXIST in use."""
         index = call.arg & 0xFFFF_FFFF
         if index not in self._unreachable:
-            with self._kernel.at_work():
+            with self._kernel:
                 vcpu = self._vm.create_vcpu(index - (index >> 31 << 32))
             self._unreachable[index] = VcpuFile(self._kernel, vcpu, self, index)
         call.detail = self._unreachable[index].name
