@@ -111,10 +111,8 @@ class Device:
         """A new descriptor of a file, to be passed on."""
         return self._descriptors.install(file)
 
-    def call(
-        self, which: Identity, request: int, arg: int, memory: Memory, install: Callable[[File], int], who: str = ""
-    ) -> int:
-        """As ioctl, for a program with this memory, which gets new files from `install`; `who` is for the trace."""
+    def call(self, which: Identity, request: int, arg: int, memory: Memory, install: Callable[[File], int]) -> int:
+        """As ioctl, for a program with this memory, which gets new files from `install`."""
         file = self._descriptors.take(which)
         if file is None:
             raise OSError(errno.ENOTTY, "the descriptor is none of KVM's")
@@ -128,7 +126,7 @@ class Device:
         finally:
             self._descriptors.release(file)
         if self._trace is not None:
-            self._trace(trace_line(who, file, request, call, outcome))
+            self._trace(trace_line(memory.name, file, request, call, outcome))
         if isinstance(outcome, int):
             return outcome
         raise outcome

@@ -14,7 +14,7 @@ from ..facts import uapi
 from .memory import Memory
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
     """One ioctl of a program: its argument, the program's memory, and how the program gets a descriptor of a new file.
 
@@ -105,7 +105,7 @@ class File:
 
         One ioctl at a time is at work on a file, as on a vCPU in KVM.
         """
-        if self.owner not in (None, call.memory.owner):
+        if self.owner is not None and self.owner != call.memory.owner:
             raise OSError(errno.EIO, "another process has made the VM")
         if request not in self.handlers:
             raise OSError(errno.ENOTTY, "kvmsve does not have this ioctl")

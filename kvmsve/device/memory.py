@@ -13,12 +13,14 @@ BUFFER_BYTES = 4096  # that are kept; a larger access makes a larger buffer
 
 
 class Memory(ABC):
-    """Memory by address; a kernel's copy_from_user() and copy_to_user()."""
+    """Memory by address; a kernel's copy_from_user() and copy_to_user().
 
-    @property
-    @abstractmethod
-    def owner(self) -> object:
-        """Whose memory this is: equal for all that share it, for ever another where it is another process's."""
+    `owner` is whose it is: equal for all that share it, for ever another where it is another process's. The trace
+    tells its `name`.
+    """
+
+    owner: object
+    name = ""
 
     @abstractmethod
     def read(self, address: int, size: int) -> bytes:
@@ -52,33 +54,35 @@ class ProcessMemory(Memory):
     """
 
     def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._buffer = ctypes.create_string_buffer(BUFFER_BYTES)
-        self._here, self._there = _IoVec(), _IoVec()
-        self._vectors = ctypes.byref(self._here), 1, ctypes.byref(self._there), 1, 0
-
-    @property
-    def owner(self) -> object:
-        return self.pid
+        self.pid = self.owner = pid
+        self._make_room(BUFFER_BYTES)
 
     def read(self, address: int, size: int) -> bytes:
-        copied = self._copy(_read_process, address, size)
-        return ctypes.string_at(self._buffer, copied)
+        return self._buffer[: self._copy(_read_process, address, size)].tobytes()
 
     def write(self, address: int, data: bytes) -> int:
-        self._make_room(len(data))
-        ctypes.memmove(self._buffer, data, len(data))
-        return self._copy(_write_process, address, len(data))
+        size = len(data)
+        if size > len(self._buffer):
+            self._make_room(size)
+        self._buffer[:size] = data
+        return self._copy(_write_process, address, size)
 
     def _make_room(self, size: int) -> None:
-        if size > len(self._buffer):
-            self._buffer = ctypes.create_string_buffer(size)
+        """A buffer, and the arguments of a call with two vectors: to make them is most of what a call costs."""
+        buffer = ctypes.create_string_buffer(size)
+        vectors = (ctypes.c_uint64 * 4)(ctypes.addressof(buffer))  # base and size, here and there
+        here, there = (ctypes.c_void_p(ctypes.addressof(vectors) + offset) for offset in (0, 16))
+        self._buffer = memoryview(buffer).cast("B")
+        self._vectors = memoryview(vectors).cast("B").cast("Q")
+        one = ctypes.c_ulong(1)
+        self._arguments = ctypes.c_int(self.pid), here, one, there, one, ctypes.c_ulong(0)
 
     def _copy(self, call: Any, address: int, size: int) -> int:
-        self._make_room(size)
-        self._here.base, self._here.size = ctypes.addressof(self._buffer), size
-        self._there.base, self._there.size = address, size
-        copied: int = call(self.pid, *self._vectors)
+        if size > len(self._buffer):
+            self._make_room(size)
+        vectors = self._vectors
+        vectors[1], vectors[2], vectors[3] = size, address, size
+        copied: int = call(*self._arguments)
         if copied < 0:
             error = ctypes.get_errno()
             if error != errno.EFAULT:
@@ -86,15 +90,9 @@ class ProcessMemory(Memory):
         return max(0, copied)
 
 
-class _IoVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_uint64), ("size", ctypes.c_size_t))
-
-
 def _process_call(name: str) -> Any:
     call = getattr(ctypes.CDLL(None, use_errno=True), name)
     call.restype = ctypes.c_ssize_t
-    vectors = ctypes.POINTER(_IoVec), ctypes.c_ulong
-    call.argtypes = (ctypes.c_int, *vectors, *vectors, ctypes.c_ulong)
     return call
 
 

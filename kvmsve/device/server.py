@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
+from functools import partial
 from struct import Struct
 from types import TracebackType
+from typing import Any
 
 from ..errors import HostOops
 from . import Device
@@ -26,7 +28,7 @@ from .memory import Memory, ProcessMemory
 from .script import ScriptFailure
 
 MESSAGE = Struct("<QqQQQ")  # struct message of csrc/shim/shim.h
-INLINE_BYTES = 128  # of an argument, at the most, that come with a request
+REQUEST_BYTES = MESSAGE.size + 128  # with an argument, as far as it comes along
 NUMBER = Struct("<q")
 PEER_CREDENTIALS = Struct("<iII")
 ADDRESS_BYTES = 108  # of sun_path
@@ -106,19 +108,20 @@ class Server:
             if user != os.getuid():
                 return
             program = Program(connection, pid)
+            install = partial(self._give, program, 1)
             while True:
-                self._perform(program, *program.next_request())
+                operation, *arguments = program.next_request()
+                if operation == Operation.OPEN:
+                    install_device = partial(self._give, program, arguments[0])
+                    self._perform(program, self._device.open_file, install_device)
+                else:
+                    request, argument, *which = arguments
+                    self._perform(program, self._device.call, tuple(which), request, argument, program, install)
 
-    def _perform(self, program: Program, operation: int, *args: int) -> None:
+    def _perform(self, program: Program, operation: Callable[..., int], *arguments: Any) -> None:
         """The program has its answer."""
-        first, second, device, inode = args
         try:
-            if operation == Operation.OPEN:
-                result = self._device.open_file(lambda file: self._give(program, file, close_on_exec=first))
-            else:
-                result = self._device.call(
-                    (device, inode), first, second, program, lambda file: self._give(program, file), program.name
-                )
+            result = operation(*arguments)
         except OSError as error:
             program.tell(Operation.RETURN, -1, error.errno or errno.EIO)
         except HostOops as oops:
@@ -135,7 +138,7 @@ class Server:
         else:
             program.tell(Operation.RETURN, result)
 
-    def _give(self, program: Program, file: File, close_on_exec: int = 1) -> int:
+    def _give(self, program: Program, close_on_exec: int, file: File) -> int:
         """The program's number of a new descriptor. EMFILE where it has no room for one."""
         descriptor = self._device.create_descriptor(file)
         try:
@@ -155,19 +158,14 @@ class Program(Memory):
         operation, number, address, _, _ = MESSAGE.unpack(self._hear(MESSAGE.size))
         if operation != Operation.HELLO:
             raise ProgramGone
-        self._number = number
+        self.owner = number  # that the shim has made for its address space
         self._memory: Memory | None = ProcessMemory(pid) if address else None
         if self._memory and _read_or_none(self._memory, address, NUMBER.size) != NUMBER.pack(number):
             self._memory = None
 
-    @property
-    def owner(self) -> object:
-        """The number that the shim has made for its address space."""
-        return self._number
-
     def next_request(self) -> tuple[int, ...]:
         """The operation and its arguments, once the program makes a call. ProgramGone."""
-        message = self._hear(MESSAGE.size + INLINE_BYTES)
+        message = self._hear(REQUEST_BYTES)
         request: tuple[int, ...] = MESSAGE.unpack_from(message)
         self._argument = request[2], message[MESSAGE.size :]
         return request

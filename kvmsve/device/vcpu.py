@@ -6,7 +6,6 @@ import errno
 import mmap
 import os
 import time
-from contextlib import suppress
 from struct import Struct
 from typing import Any
 
@@ -67,15 +66,23 @@ class VcpuFile(AttributesFile):
             with self._kernel:
                 self._vcpu.get_one_reg_into(reg_id, buffer)
             return
-        value, room = None, size
-        with self._kernel, suppress(KvmError, HostOops):
-            value = self._unrecorded.get_one_reg(reg_id)
+        room = size
+        value = self._value_of(reg_id)
         if value is not None:
             room = self._copy_out(call, reg_id, address, value)
             if room == size and self._vcpu is self._unrecorded:
                 return
         with self._kernel:  # what the program met, which is what is recorded
             self._vcpu.get_one_reg_into(reg_id, bytearray(room))
+
+    def _value_of(self, reg_id: int) -> bytes | None:
+        """What a register holds; None where that is an error, which the program's own call will tell."""
+        with self._kernel:
+            try:
+                value: bytes = self._unrecorded.get_one_reg(reg_id)
+                return value
+            except (KvmError, HostOops):
+                return None
 
     def _copy_out(self, call: Call, reg_id: int, address: int, value: bytes) -> int:
         """How many bytes of a register's value are at the address: all or none where the kernel stores it at once."""
