@@ -113,7 +113,7 @@ class Device:
 
     def call(self, which: Identity, request: int, arg: int, memory: Memory, install: Callable[[File], int]) -> int:
         """As ioctl, for a program with this memory, which gets new files from `install`."""
-        file = self._descriptors.take(which)
+        file = self._descriptors.find(which)
         if file is None:
             raise OSError(errno.ENOTTY, "the descriptor is none of KVM's")
         call = Call(arg & (1 << 64) - 1, memory, install)
@@ -123,8 +123,6 @@ class Device:
             outcome = file.ioctl(request, call)
         except (OSError, HostOops) as error:
             outcome = error
-        finally:
-            self._descriptors.release(file)
         if self._trace is not None:
             self._trace(trace_line(memory.name, file, request, call, outcome))
         if isinstance(outcome, int):

@@ -35,9 +35,11 @@ class Kernel:
     def __enter__(self) -> None:
         """`with kernel:` the model is this thread's alone. ENODEV once the host has crashed or was shut down."""
         self._lock.acquire()
-        if self._is_down:
+        try:
+            self.check_up()
+        except OSError:
             self._lock.release()
-            raise OSError(errno.ENODEV, "the host is down")
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -45,6 +47,11 @@ class Kernel:
         if kind is not None and issubclass(kind, HostOops):
             self._is_down = True
         self._lock.release()
+
+    def check_up(self) -> None:
+        """ENODEV once the host has crashed or was shut down."""
+        if self._is_down:
+            raise OSError(errno.ENODEV, "the host is down")
 
     def shut_down(self) -> None:
         """No thread begins work on the model; what was begun has ended, unless a script of the user's is stuck."""

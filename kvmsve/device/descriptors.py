@@ -42,33 +42,24 @@ class Descriptors:
             self._files[identity(theirs)] = file
         return theirs
 
-    def take(self, which: Identity) -> File | None:
-        """The file with this identity, which stays open until release(); None where it is none of KVM's."""
-        with self._lock:
-            file = self._files.get(which)
-            if file is not None:
-                file.calls += 1
-        return file
-
-    def release(self, file: File) -> None:
-        """The call for which it was taken has ended."""
-        with self._lock:
-            file.calls -= 1
+    def find(self, which: Identity) -> File | None:
+        """The file with this identity, which stays open while an ioctl is at work on it. None for none of KVM's."""
+        return self._files.get(which)
 
     def sweep(self) -> list[str]:
         """Files that no program has open any more are gone: their names."""
         with self._lock:
-            closed = [identity for identity, file in self._files.items() if not file.calls and _is_free(file.page)]
+            closed = [identity for identity, file in self._files.items() if not file.is_at_work and _is_free(file.page)]
             files = [self._files.pop(identity) for identity in closed]
         for file in files:
-            os.close(file.page)
+            file.close()
         return [file.name for file in files]
 
     def close(self) -> None:
         """Descriptors that programs have stand for nothing any more."""
         with self._lock:
             while self._files:
-                os.close(self._files.popitem()[1].page)
+                self._files.popitem()[1].close()
 
 
 def identity(descriptor: int) -> Identity:

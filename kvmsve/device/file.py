@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,8 +75,8 @@ class Kind(IntEnum):
 class File:
     """An open file of KVM, of a `kind`; `link` is what /proc/self/fd says of it.
 
-    `page` is the descriptor of what a program maps, once the file is installed, and `calls` counts those at work.
-    `owner` is the address space whose ioctls are answered, None for any.
+    `page` is the descriptor of what a program maps, once the file is installed. `owner` is the address space whose
+    ioctls are answered, None for any.
     """
 
     kind: Kind
@@ -96,7 +97,6 @@ class File:
         self.link = link
         self.owner = owner
         self.page = -1
-        self.calls = 0
         self._mutex = threading.Lock()
 
     def ioctl(self, request: int, call: Call) -> int:
@@ -107,11 +107,21 @@ class File:
         """
         if self.owner is not None and self.owner != call.memory.owner:
             raise OSError(errno.EIO, "another process has made the VM")
-        if request not in self.handlers:
+        known = self.handlers.get(request)
+        if known is None:
             raise OSError(errno.ENOTTY, "kvmsve does not have this ioctl")
-        _, handler = self.handlers[request]
         with self._mutex:
-            return handler(self, call) or 0
+            return known[1](self, call) or 0
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an ioctl has begun and not ended."""
+        return self._mutex.locked()
+
+    def close(self) -> None:
+        """No program has the file open: for a call that comes too late there is no page, EBADF."""
+        page, self.page = self.page, -1
+        os.close(page)
 
     def ioctl_name(self, request: int) -> str:
         """The ioctl's name, as far as it is known."""

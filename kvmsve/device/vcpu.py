@@ -205,5 +205,5 @@ class VcpuFile(AttributesFile):
         return None
 
     def _check_initialised(self) -> None:
-        with self._kernel:
-            self._vcpu.check_initialised()
+        self._kernel.check_up()
+        self._vcpu.check_initialised()
