@@ -38,6 +38,8 @@ GOALS = {
     "save": Goal("save of a vCPU (list, 49 registers) / 49 bare get_one_reg calls", "<=", 1.3),
     "batch": Goal("kvmsve.rewrite of 4,096 states / numpy copy of the bytes moved", "<=", 1.25),
     "threads": Goal("kvmsve.rewrite of 4,096 states, one thread / two threads", ">=", 1.7),
+    "device": Goal("KVM_GET_ONE_REG of Z0 under kvmsve run / a message to Python and back", "<=", 3),
+    "programs": Goal("  the same, calls of two programs at once / calls of one", ">=", 1.6),
     "conversions": Goal("conversions in 1,000 runs without userspace access", "<=", 0),
     "import": Goal("import kvmsve / import numpy", "<=", 1.3),
 }

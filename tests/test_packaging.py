@@ -56,7 +56,7 @@ def test_sdist_has_all_that_a_build_needs(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert {"build_ffi.py", "pyproject.toml", "README.md", "LICENSE"} <= names
-    assert {f"csrc/{path.name}" for path in (ROOT / "csrc").iterdir()} <= names
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.[ch]")} <= names
 
 
 def test_wheel_has_modules_core_types_and_recordings_and_no_more(wheel):
@@ -65,7 +65,8 @@ def test_wheel_has_modules_core_types_and_recordings_and_no_more(wheel):
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "kvmsve").rglob("*.py")}
     recordings = {f"kvmsve/recording/shipped/{name}.jsonl.xz" for name in SHIPPED}
     core = {name for name in package if name.startswith("kvmsve/_ffi.") and name.endswith(".so")}
-    assert package == sources | recordings | core | {"kvmsve/py.typed", "kvmsve/device/kvm_shim.c"}
+    shim = {f"kvmsve/device/shim_source/{path.name}" for path in (ROOT / "csrc" / "shim").iterdir()}
+    assert package == sources | recordings | core | shim | {"kvmsve/py.typed"}
     assert len(core) == 1
     assert {name.split("/")[0] for name in names} == {"kvmsve", f"kvmsve-{version()}.dist-info"}
 

@@ -18,7 +18,12 @@ class UsageError(BadInput):
 
 
 def complain(line: str) -> None:
-    """The line is on standard error, whole: threads do not mix theirs. Nobody can be told where that cannot be."""
+    """The line is on standard error, whole, behind what standard output was told: threads do not mix theirs.
+
+    Nobody can be told where that cannot be.
+    """
+    with suppress(OSError, AttributeError):  # as below; the program's end tells it
+        sys.stdout.flush()
     with suppress(OSError, AttributeError):  # full, or closed before Python started
         sys.stderr.write(f"kvmsve: {line}\n")
         sys.stderr.flush()

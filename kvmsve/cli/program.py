@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from ..errors import BadInput
 from .common import complain
@@ -22,6 +22,16 @@ from .parser import create_parser
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command line."""
     _end_on_signals()
+    try:
+        code = _run(arguments)
+    except SystemExit as end:
+        if _all_is_written() or end.code:
+            raise
+        raise SystemExit(2) from None
+    return code if _all_is_written() else code or 2
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = create_parser().parse_args(arguments)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
@@ -32,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(error))
         return 2
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
         return 128 + signal.SIGPIPE
     except OSError as error:
-        _drop_output()
+        _drop(sys.stdout)
         complain(f"standard output: {error.strerror}")
         return 2
     except MemoryError:
@@ -45,6 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("interrupted")
         return 128 + signal.SIGINT
     return code
+
+
+def _all_is_written() -> bool:
+    """Whether what was said is where it should be; what cannot be written is dropped, lest Python tries it again."""
+    lost = []
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed before Python started
+        try:
+            stream.flush()
+        except OSError:
+            _drop(stream)
+            lost.append(stream)
+    return not lost
 
 
 def _end_on_signals() -> None:
@@ -58,6 +80,6 @@ def _end_on_signals() -> None:
             signal.signal(number, end)
 
 
-def _drop_output() -> None:
-    """What Python would still write at its end goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop(stream: TextIO) -> None:
+    """What Python would still write there at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -19,5 +19,6 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"KVM_GET_REG_LIST: {error.strerror}") from None
     for reg_id in ids:
         print(f"0x{reg_id:016x}  {regid.size_bytes(reg_id):4}  {regid.name(reg_id, vcpu.abi.sme_vls)}")
+    print(end="", flush=True)
     print(f"{len(ids)} registers", file=sys.stderr)
     return 0

@@ -40,5 +40,6 @@ def _count_operations(recording: Recording) -> int:
     for _, op in played(recording, Replay(recording)):
         count += not isinstance(op, Heading)
         if count % PROGRESS_OPERATIONS == 0 and count and sys.stderr.isatty():
+            print(end="", flush=True)
             print(f"{recording.path.name}: {count} operations ...", end="\r", file=sys.stderr, flush=True)
     return count

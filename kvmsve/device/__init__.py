@@ -14,16 +14,19 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import threading
+import weakref
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from ..errors import HostOops
 from ..facts import uapi
 from ..machine import Host
 from .backend import Kernel
-from .descriptors import Descriptors
+from .descriptors import Descriptors, Identity, identity
 from .file import Call, File
-from .memory import Memory, OwnMemory
+from .memory import Memory, ProcessMemory
 from .script import Script, idle
 from .system import SystemFile
 from .trace import trace_line
@@ -50,7 +53,16 @@ class Device:
         self._kernel = Kernel(host, machine or host, script, pause)
         self._descriptors = Descriptors()
         self._trace = trace
-        self._memory = OwnMemory()
+        self._memories = threading.local()
+        self._give_back = weakref.finalize(self, self._descriptors.close)
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def open(self) -> int:
         """A descriptor of /dev/kvm, the caller's to close."""
@@ -59,23 +71,35 @@ class Device:
     def ioctl(self, descriptor: int, request: int, arg: Any = 0) -> int:
         """What ioctl(descriptor, request, arg) returns; OSError where it fails.
 
-        `arg` is a number or a buffer: the ioctl gets its address. bytes are copied first. Errors in order: ENOTTY for a
-        descriptor that is none of KVM's or an ioctl that it does not have, then the ioctl's own. HostOops where the
-        kernel of the revision crashes.
+        `arg` is a number or a buffer: the ioctl gets its address. bytes are copied first. Errors in order: EBADF;
+        ENOTTY for a descriptor that is none of KVM's; EIO for a VM, and all that belongs to it, that another process
+        has made (kvm_vm_ioctl(): kvm->mm); ENOTTY for an ioctl that the file does not have; then the ioctl's own.
+        HostOops where the kernel of the revision crashes.
         """
+        which, install = identity(descriptor), self._descriptors.install
         if isinstance(arg, int):
-            return self.call(descriptor, request, arg, self._memory, self._descriptors.install)
+            return self.call(which, request, arg, self._own_memory(), install)
         data = ctypes.create_string_buffer(arg, len(arg)) if isinstance(arg, bytes) else memoryview(arg).cast("B")
         pinned = data if isinstance(data, ctypes.Array) else (ctypes.c_char * len(data)).from_buffer(data)
-        return self.call(descriptor, request, ctypes.addressof(pinned), self._memory, self._descriptors.install)
+        return self.call(which, request, ctypes.addressof(pinned), self._own_memory(), install)
 
     def sweep(self) -> list[str]:
         """Files that no program has open any more are gone: their names. Each new file does it, too."""
         return self._descriptors.sweep()
 
     def close(self) -> None:
-        """No call is at work on the model, and none will be: it is ENODEV."""
+        """No call is at work on the model, and none will be: it is ENODEV. The device has no descriptors any more.
+
+        Those that open() and ioctl() have returned are the caller's to close.
+        """
         self._kernel.shut_down()
+        self._give_back()
+
+    def _own_memory(self) -> ProcessMemory:
+        memory: ProcessMemory | None = getattr(self._memories, "memory", None)
+        if memory is None or memory.pid != os.getpid():
+            memory = self._memories.memory = ProcessMemory(os.getpid())
+        return memory
 
     # For a server, which answers for the memory and the descriptors of another process
 
@@ -87,20 +111,9 @@ class Device:
         """A new descriptor of a file, to be passed on."""
         return self._descriptors.install(file)
 
-    def call(
-        self, descriptor: int, request: int, arg: int, memory: Memory, install: Callable[[File], int], who: str = ""
-    ) -> int:
-        """As ioctl, for a program with this memory, which gets new files from `install`; `who` is for the trace."""
-        held = os.dup(descriptor)  # the file stays open until its ioctl has ended
-        try:
-            return self._call(held, request, arg, memory, install, who)
-        finally:
-            os.close(held)
-
-    def _call(
-        self, descriptor: int, request: int, arg: int, memory: Memory, install: Callable[[File], int], who: str
-    ) -> int:
-        file = self._descriptors.find(descriptor)
+    def call(self, which: Identity, request: int, arg: int, memory: Memory, install: Callable[[File], int]) -> int:
+        """As ioctl, for a program with this memory, which gets new files from `install`."""
+        file = self._descriptors.find(which)
         if file is None:
             raise OSError(errno.ENOTTY, "the descriptor is none of KVM's")
         call = Call(arg & (1 << 64) - 1, memory, install)
@@ -111,7 +124,7 @@ class Device:
         except (OSError, HostOops) as error:
             outcome = error
         if self._trace is not None:
-            self._trace(trace_line(who, file, request, call, outcome))
+            self._trace(trace_line(memory.name, file, request, call, outcome))
         if isinstance(outcome, int):
             return outcome
         raise outcome

@@ -13,8 +13,8 @@ from .file import Call, File, ioctl
 class AttributesFile(File, ABC):
     """A file with attributes. A subclass says which by `attribute_struct`."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, link: str, owner: object) -> None:
+        super().__init__(name, link, owner)
         self._values: dict[tuple[int, int], bytes] = {}
 
     @abstractmethod

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 from ..errors import HostOops
@@ -33,17 +32,26 @@ class Kernel:
         self._lock = threading.Lock()
         self._is_down = False
 
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """The model is this thread's alone. ENODEV once the host has crashed or was shut down."""
-        with self._lock:
-            if self._is_down:
-                raise OSError(errno.ENODEV, "the host is down")
-            try:
-                yield
-            except HostOops:
-                self._is_down = True
-                raise
+    def __enter__(self) -> None:
+        """`with kernel:` the model is this thread's alone. ENODEV once the host has crashed or was shut down."""
+        self._lock.acquire()
+        try:
+            self.check_up()
+        except OSError:
+            self._lock.release()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, HostOops):
+            self._is_down = True
+        self._lock.release()
+
+    def check_up(self) -> None:
+        """ENODEV once the host has crashed or was shut down."""
+        if self._is_down:
+            raise OSError(errno.ENODEV, "the host is down")
 
     def shut_down(self) -> None:
         """No thread begins work on the model; what was begun has ended, unless a script of the user's is stuck."""
@@ -54,7 +62,7 @@ class Kernel:
     def check_extension(self, machine: Any, cap: int) -> int:
         """A capability's value: the model's where it concerns registers, else that of a common arm64 host."""
         if cap in (KVM_CAP_ONE_REG, KVM_CAP_ARM_SVE, self.host.abi.sme_cap, self.host.abi.imp_id_cap):
-            with self.at_work():
+            with self:
                 return int(machine.check_extension(cap))
         if cap in uapi.FEATURE_CAPABILITIES:
             return int(uapi.FEATURE_CAPABILITIES[cap] in self.host.features_offered)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from struct import Struct
 from typing import Any, ClassVar
 
@@ -13,17 +15,17 @@ from ..facts import uapi
 from .memory import Memory
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
     """One ioctl of a program: its argument, the program's memory, and how the program gets a descriptor of a new file.
 
-    `detail` is what a reader of the trace wants to know besides name and outcome.
+    `detail` is what a reader of the trace wants to know besides name and outcome, or gives that.
     """
 
     arg: int
     memory: Memory
     install: Callable[[File], int]
-    detail: str = ""
+    detail: str | Callable[[], str] = ""
 
     def fetch(self, struct: Struct) -> tuple[Any, ...]:
         """The structure that the argument points to; EFAULT."""
@@ -61,9 +63,23 @@ def accepted(request: int) -> Handler:
     return ioctl(request)(accept)
 
 
-class File:
-    """An open file of KVM. `page` is the descriptor of what a program maps, once the file is installed."""
+class Kind(IntEnum):
+    """What a program's descriptor stands for; enum kind of csrc/shim/shim.h."""
 
+    KVM = 1
+    VM = 2
+    VCPU = 3
+    CONTROLLER = 4
+
+
+class File:
+    """An open file of KVM, of a `kind`; `link` is what /proc/self/fd says of it.
+
+    `page` is the descriptor of what a program maps, once the file is installed. `owner` is the address space whose
+    ioctls are answered, None for any.
+    """
+
+    kind: Kind
     mapped_bytes = 0
     handlers: ClassVar[dict[int, tuple[str, Handler]]] = {}
 
@@ -76,21 +92,36 @@ class File:
         }
         cls.handlers = {**cls.handlers, **marked}
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, link: str, owner: object = None) -> None:
         self.name = name
+        self.link = link
+        self.owner = owner
         self.page = -1
         self._mutex = threading.Lock()
 
     def ioctl(self, request: int, call: Call) -> int:
-        """What the ioctl returns; OSError for an errno, ENOTTY where this file has no such ioctl.
+        """What the ioctl returns; OSError for an errno: EIO in another process than the one that made the VM, before
+        ENOTTY where this file has no such ioctl.
 
         One ioctl at a time is at work on a file, as on a vCPU in KVM.
         """
-        if request not in self.handlers:
+        if self.owner is not None and self.owner != call.memory.owner:
+            raise OSError(errno.EIO, "another process has made the VM")
+        known = self.handlers.get(request)
+        if known is None:
             raise OSError(errno.ENOTTY, "kvmsve does not have this ioctl")
-        _, handler = self.handlers[request]
         with self._mutex:
-            return handler(self, call) or 0
+            return known[1](self, call) or 0
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an ioctl has begun and not ended."""
+        return self._mutex.locked()
+
+    def close(self) -> None:
+        """No program has the file open: for a call that comes too late there is no page, EBADF."""
+        page, self.page = self.page, -1
+        os.close(page)
 
     def ioctl_name(self, request: int) -> str:
         """The ioctl's name, as far as it is known."""

@@ -7,14 +7,17 @@ from struct import Struct
 
 from ..facts import uapi
 from .attributes import AttributesFile
+from .file import Kind
 
 
 class GicFile(AttributesFile):
     """The interrupt controller of a VM, or a translation service of it."""
 
-    def __init__(self, name: str, kind: int) -> None:
-        super().__init__(name)
-        self._groups = GROUPS[kind]
+    kind = Kind.CONTROLLER
+
+    def __init__(self, name: str, type_: int, owner: object) -> None:
+        super().__init__(name, LINKS[type_], owner)
+        self._groups = GROUPS[type_]
 
     def attribute_struct(self, group: int, attr: int) -> Struct | None:
         """Groups of 32-bit and of 64-bit registers, and commands (vgic_v3_has_attr(), vgic_its_has_attr())."""
@@ -28,6 +31,11 @@ class GicFile(AttributesFile):
         lines = int.from_bytes(interrupts, "little") // uapi.GICD_TYPER_LINES
         return struct.pack(max(lines - 1, 0))
 
+
+LINKS = {
+    uapi.KVM_DEV_TYPE_ARM_VGIC_V3: "anon_inode:kvm-arm-vgic-v3",
+    uapi.KVM_DEV_TYPE_ARM_VGIC_ITS: "anon_inode:kvm-arm-vgic-its",
+}
 
 GROUPS: dict[int, Mapping[int, Struct]] = {
     uapi.KVM_DEV_TYPE_ARM_VGIC_V3: {

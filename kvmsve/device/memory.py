@@ -9,9 +9,18 @@ from abc import ABC, abstractmethod
 from struct import Struct
 from typing import Any
 
+BUFFER_BYTES = 4096  # that are kept; a larger access makes a larger buffer
+
 
 class Memory(ABC):
-    """Memory by address; a kernel's copy_from_user() and copy_to_user()."""
+    """Memory by address; a kernel's copy_from_user() and copy_to_user().
+
+    `owner` is whose it is: equal for all that share it, for ever another where it is another process's. The trace
+    tells its `name`.
+    """
+
+    owner: object
+    name = ""
 
     @abstractmethod
     def read(self, address: int, size: int) -> bytes:
@@ -38,37 +47,53 @@ def bad_address(address: int, size: int) -> OSError:
     return OSError(errno.EFAULT, f"{size} bytes at 0x{address:x} are not the program's")
 
 
-class OwnMemory(Memory):
-    """The memory of this process, by process_vm_readv() and process_vm_writev(), which don't crash on a bad address."""
+class ProcessMemory(Memory):
+    """The memory of a process, by process_vm_readv() and process_vm_writev(), which don't crash on a bad address.
 
-    def __init__(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._read, self._write = libc.process_vm_readv, libc.process_vm_writev
-        for call in (self._read, self._write):
-            call.restype = ctypes.c_ssize_t
-            call.argtypes = (
-                ctypes.c_int,
-                ctypes.c_void_p,
-                ctypes.c_ulong,
-                ctypes.c_void_p,
-                ctypes.c_ulong,
-                ctypes.c_ulong,
-            )
+    One thread at a time uses it. OSError where the system does not let the caller at that memory at all, or cannot.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = self.owner = pid
+        self._make_room(BUFFER_BYTES)
 
     def read(self, address: int, size: int) -> bytes:
-        buffer = ctypes.create_string_buffer(size)
-        copied = self._copy(self._read, buffer, address, size)
-        return buffer.raw[:copied]
+        return self._buffer[: self._copy(_read_process, address, size)].tobytes()
 
     def write(self, address: int, data: bytes) -> int:
-        return self._copy(self._write, ctypes.create_string_buffer(data, len(data)), address, len(data))
+        size = len(data)
+        if size > len(self._buffer):
+            self._make_room(size)
+        self._buffer[:size] = data
+        return self._copy(_write_process, address, size)
 
-    @staticmethod
-    def _copy(call: Any, buffer: ctypes.Array[ctypes.c_char], address: int, size: int) -> int:
-        here, there = _IoVec(ctypes.addressof(buffer), size), _IoVec(address, size)
-        copied: int = call(os.getpid(), ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+    def _make_room(self, size: int) -> None:
+        """A buffer, and the arguments of a call with two vectors: to make them is most of what a call costs."""
+        buffer = ctypes.create_string_buffer(size)
+        vectors = (ctypes.c_uint64 * 4)(ctypes.addressof(buffer))  # base and size, here and there
+        here, there = (ctypes.c_void_p(ctypes.addressof(vectors) + offset) for offset in (0, 16))
+        self._buffer = memoryview(buffer).cast("B")
+        self._vectors = memoryview(vectors).cast("B").cast("Q")
+        one = ctypes.c_ulong(1)
+        self._arguments = ctypes.c_int(self.pid), here, one, there, one, ctypes.c_ulong(0)
+
+    def _copy(self, call: Any, address: int, size: int) -> int:
+        if size > len(self._buffer):
+            self._make_room(size)
+        vectors = self._vectors
+        vectors[1], vectors[2], vectors[3] = size, address, size
+        copied: int = call(*self._arguments)
+        if copied < 0:
+            error = ctypes.get_errno()
+            if error != errno.EFAULT:
+                raise OSError(error, f"{call.__name__}() on process {self.pid}: {os.strerror(error)}")
         return max(0, copied)
 
 
-class _IoVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_uint64), ("size", ctypes.c_size_t))
+def _process_call(name: str) -> Any:
+    call = getattr(ctypes.CDLL(None, use_errno=True), name)
+    call.restype = ctypes.c_ssize_t
+    return call
+
+
+_read_process, _write_process = _process_call("process_vm_readv"), _process_call("process_vm_writev")

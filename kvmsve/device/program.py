@@ -84,19 +84,29 @@ def command(program: Program, arguments: Sequence[str]) -> list[str]:
                       f"{platform.machine()}; on Debian: sudo apt install qemu-user")  # fmt: skip
 
 
-def environment(program: Program, server: str, sysroot: Path | None) -> dict[str, str]:
-    """The variables that put the shim in front of the program. MissingTool, BadProgram for want of its libraries."""
+def environment(
+    program: Program, server: str, sysroot: Path | None, machine: str = platform.machine()
+) -> dict[str, str]:
+    """The variables that put the shim in front of the program on this machine.
+
+    MissingTool, BadProgram for want of its libraries. An emulator adds those of QEMU_SET_ENV to its program's: there
+    the shim is the emulated machine's, and knows it by KVMSVE_EMULATED.
+    """
     variables = {**os.environ, "KVMSVE_SOCKET": server}
-    if program.machine in (None, platform.machine()):
-        _prepend(variables, "LD_PRELOAD", str(shim(platform.machine())), ":")
+    if program.machine in (None, machine):
+        _prepend(variables, "LD_PRELOAD", str(shim(machine)), ":")
         with suppress(MissingTool):  # a script may start an emulator itself
-            _prepend(variables, "QEMU_SET_ENV", f"LD_PRELOAD={shim('aarch64')}", ",")
+            _prepend(variables, "QEMU_SET_ENV", _emulated(), ",")
         if sysroot is not None:
             variables["QEMU_LD_PREFIX"] = str(sysroot)
         return variables
-    _prepend(variables, "QEMU_SET_ENV", f"LD_PRELOAD={shim('aarch64')}", ",")
+    _prepend(variables, "QEMU_SET_ENV", _emulated(), ",")
     variables["QEMU_LD_PREFIX"] = str(sysroot or _sysroot(program))
     return variables
+
+
+def _emulated() -> str:
+    return f"LD_PRELOAD={shim('aarch64')},KVMSVE_EMULATED=1"
 
 
 def _prepend(variables: dict[str, str], name: str, value: str, separator: str) -> None:

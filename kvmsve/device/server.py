@@ -1,7 +1,8 @@
-"""The other end of csrc/kvm_shim.c: ioctl number and argument in, result and errno out.
+"""The other end of csrc/shim: ioctl number and argument in, result and errno out.
 
-Each call of a program is a connection. The server answers it in a thread, and meanwhile asks the shim for the program's
-memory and gives it descriptors; a program that dies ends its own calls and nothing else.
+Each call that a program has at work has a connection, which is kept for the next. A thread answers it: it reads and
+writes the program's memory, or asks the shim for that where the system does not let it, and gives the program
+descriptors. A program that dies ends its own calls and nothing else.
 """
 
 from __future__ import annotations
@@ -13,32 +14,39 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
+from functools import partial
 from struct import Struct
 from types import TracebackType
+from typing import Any
 
 from ..errors import HostOops
 from . import Device
 from .file import File
-from .memory import Memory
+from .memory import Memory, ProcessMemory
 from .script import ScriptFailure
 
-MESSAGE = Struct("<QqQ")  # struct message of csrc/kvm_shim.c
+MESSAGE = Struct("<QqQQQ")  # struct message of csrc/shim/shim.h
+REQUEST_BYTES = MESSAGE.size + 128  # with an argument, as far as it comes along
+NUMBER = Struct("<q")
 PEER_CREDENTIALS = Struct("<iII")
 ADDRESS_BYTES = 108  # of sun_path
 BACKLOG = 128
+PAGE_BYTES = 4096  # no part of memory that is written crosses a multiple: all of it can be, or none
 BREATH_SECONDS = 0.01
 
 
 class Operation(IntEnum):
-    """What a message is; enum operation of csrc/kvm_shim.c."""
+    """What a message is; enum operation of csrc/shim/shim.h."""
 
-    OPEN = 1
-    IOCTL = 2
-    READ = 3
-    WRITE = 4
-    INSTALL = 5
-    RETURN = 6
+    HELLO = 1
+    OPEN = 2
+    IOCTL = 3
+    READ = 4
+    WRITE = 5
+    INSTALL = 6
+    RETURN = 7
 
 
 def address(name: str) -> bytes:
@@ -95,32 +103,25 @@ class Server:
                 connection.close()
 
     def _answer(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                message, descriptors, _, _ = socket.recv_fds(connection, MESSAGE.size, 2)
-            except OSError:
+        with connection, suppress(ProgramGone):
+            pid, user = _peer(connection)
+            if user != os.getuid():
                 return
-            try:
-                if len(message) == MESSAGE.size and descriptors and _peer(connection)[1] == os.getuid():
-                    self._perform(Program(connection, descriptors[0]), message, descriptors)
-            except ProgramGone:
-                pass
-            finally:
-                for descriptor in descriptors:
-                    os.close(descriptor)
+            program = Program(connection, pid)
+            install = partial(self._give, program, 1)
+            while True:
+                operation, *arguments = program.next_request()
+                if operation == Operation.OPEN:
+                    install_device = partial(self._give, program, arguments[0])
+                    self._perform(program, self._device.open_file, install_device)
+                else:
+                    request, argument, *which = arguments
+                    self._perform(program, self._device.call, tuple(which), request, argument, program, install)
 
-    def _perform(self, program: Program, message: bytes, descriptors: list[int]) -> None:
+    def _perform(self, program: Program, operation: Callable[..., int], *arguments: Any) -> None:
         """The program has its answer."""
-        operation, first, second = MESSAGE.unpack(message)
         try:
-            if operation == Operation.IOCTL and len(descriptors) < 2:
-                raise OSError(errno.ENFILE, "the server has no room for descriptors")
-            if operation == Operation.OPEN:
-                result = self._device.open_file(lambda file: self._give(program, file, close_on_exec=first))
-            else:
-                result = self._device.call(
-                    descriptors[-1], first, second, program, lambda file: self._give(program, file), program.name
-                )
+            result = operation(*arguments)
         except OSError as error:
             program.tell(Operation.RETURN, -1, error.errno or errno.EIO)
         except HostOops as oops:
@@ -137,7 +138,7 @@ class Server:
         else:
             program.tell(Operation.RETURN, result)
 
-    def _give(self, program: Program, file: File, close_on_exec: int = 1) -> int:
+    def _give(self, program: Program, close_on_exec: int, file: File) -> int:
         """The program's number of a new descriptor. EMFILE where it has no room for one."""
         descriptor = self._device.create_descriptor(file)
         try:
@@ -147,48 +148,99 @@ class Server:
 
 
 class Program(Memory):
-    """A program that waits for the answer to one call: its memory, and its descriptors."""
+    """A program at the other end of a connection, and its memory while it waits for the answer to a call."""
 
-    def __init__(self, connection: socket.socket, scratch: int) -> None:
+    def __init__(self, connection: socket.socket, pid: int) -> None:
+        """The program has said who it is. ProgramGone."""
         self._connection = connection
-        self._scratch = scratch
-        self.name = str(_peer(connection)[0])
+        self._argument = -1, b""
+        self.name = str(pid)
+        operation, number, address, _, _ = MESSAGE.unpack(self._hear(MESSAGE.size))
+        if operation != Operation.HELLO:
+            raise ProgramGone
+        self.owner = number  # that the shim has made for its address space
+        self._memory: Memory | None = ProcessMemory(pid) if address else None
+        if self._memory and _read_or_none(self._memory, address, NUMBER.size) != NUMBER.pack(number):
+            self._memory = None
+
+    def next_request(self) -> tuple[int, ...]:
+        """The operation and its arguments, once the program makes a call. ProgramGone."""
+        message = self._hear(REQUEST_BYTES)
+        request: tuple[int, ...] = MESSAGE.unpack_from(message)
+        self._argument = request[2], message[MESSAGE.size :]
+        return request
 
     def read(self, address: int, size: int) -> bytes:
         """The bytes from `address`: fewer than `size` where not all of them can be read."""
+        argument, data = self._argument
+        if address == argument and size <= len(data):
+            return data[:size]
+        if self._memory is not None:
+            read = _read_or_none(self._memory, address, size)
+            if read is not None:
+                return read
+            self._memory = None
         self.tell(Operation.READ, _signed(address), size)
-        return os.pread(self._scratch, min(self._hear(), size), 0)
+        return self._hear(MESSAGE.size + size)[MESSAGE.size :]
 
     def write(self, address: int, data: bytes) -> int:
         """As much of `data` is at `address` as can be written: how many bytes."""
-        os.pwrite(self._scratch, data, 0)
-        self.tell(Operation.WRITE, _signed(address), len(data))
-        return self._hear()
+        if self._memory is not None:
+            try:
+                return self._memory.write(address, data)
+            except OSError:
+                self._memory = None
+        done = 0
+        while done < len(data):
+            part = data[done : done + PAGE_BYTES - (address + done) % PAGE_BYTES]
+            self.tell(Operation.WRITE, _signed(address + done), len(part))
+            self._send(part)
+            if self._hear_result() != len(part):
+                break
+            done += len(part)
+        return done
 
     def give(self, descriptor: int, close_on_exec: int) -> int:
         """The program's own number of this descriptor. EMFILE where it has no room for one."""
-        self.tell(Operation.INSTALL, close_on_exec, descriptors=(descriptor,))
-        number = self._hear()
+        self._send(MESSAGE.pack(Operation.INSTALL, close_on_exec, 0, 0, 0), (descriptor,))
+        number = self._hear_result()
         if number < 0:
             raise OSError(-number, os.strerror(-number))
         return number
 
-    def tell(self, operation: Operation, first: int = 0, second: int = 0, descriptors: tuple[int, ...] = ()) -> None:
+    def tell(self, operation: Operation, first: int, second: int = 0) -> None:
         """The shim has this message. ProgramGone."""
+        self._send(MESSAGE.pack(operation, first, second, 0, 0))
+
+    def _send(self, message: bytes, descriptors: tuple[int, ...] = ()) -> None:
         try:
-            socket.send_fds(self._connection, [MESSAGE.pack(operation, first, second)], descriptors)
+            if descriptors:
+                socket.send_fds(self._connection, [message], descriptors)
+            else:
+                self._connection.send(message)
         except OSError:
             raise ProgramGone from None
 
-    def _hear(self) -> int:
+    def _hear(self, size: int) -> bytes:
         try:
-            message = self._connection.recv(MESSAGE.size)
+            message = self._connection.recv(size)
         except OSError:
-            message = b""
-        if len(message) != MESSAGE.size:
+            raise ProgramGone from None
+        if len(message) < MESSAGE.size:
             raise ProgramGone
-        result: int = MESSAGE.unpack(message)[1]
+        return message
+
+    def _hear_result(self) -> int:
+        result: int = MESSAGE.unpack(self._hear(MESSAGE.size))[1]
         return result
+
+
+def _read_or_none(memory: Memory, address: int, size: int) -> bytes | None:
+    """What can be read; None where the system does not let us at the memory, so that its own process has to help."""
+    try:
+        return memory.read(address, size)
+    except OSError:
+        return None
 
 
 def _peer(connection: socket.socket) -> tuple[int, int]:

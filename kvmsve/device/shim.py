@@ -1,4 +1,4 @@
-"""The shim of csrc/kvm_shim.c as a shared object: built once for each machine, and kept in the user's cache."""
+"""The shim of csrc/shim as a shared object: built once for each machine, and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from ..files import whole_file
 
-FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra")
+FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wconversion")
+LIBRARIES = ("-lpthread", "-ldl")  # of C libraries that have them apart
 PACKAGES = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
 
 
@@ -22,20 +25,26 @@ class MissingTool(Exception):
 
 def shim(machine: str) -> Path:
     """The shim for programs of this machine (x86_64, aarch64). MissingTool where no compiler makes it."""
-    source = resources.files(__package__).joinpath("kvm_shim.c").read_bytes()
+    folder = resources.files(__package__).joinpath("shim_source")
+    sources = {file.name: file.read_bytes() for file in sorted(folder.iterdir(), key=lambda file: file.name)}
     compiler = _compiler(machine)
-    digest = hashlib.sha256(b"\0".join([source, compiler.encode(), *map(str.encode, FLAGS)])).hexdigest()[:16]
+    parts = [compiler.encode(), *map(str.encode, FLAGS + LIBRARIES), *sources.values()]
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     path = _cache() / f"kvm_shim-{machine}-{digest}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _compile(compiler, source, path, machine)
+        _compile(compiler, sources, path, machine)
     return path
 
 
-def _compile(compiler: str, source: bytes, path: Path, machine: str) -> None:
-    with whole_file(path) as partial:
-        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(partial), "-ldl"]
-        done = subprocess.run(command, input=source, capture_output=True, check=False)
+def _compile(compiler: str, sources: Mapping[str, bytes], path: Path, machine: str) -> None:
+    with whole_file(path) as partial, tempfile.TemporaryDirectory() as folder:
+        for name, text in sources.items():
+            (Path(folder) / name).write_bytes(text)
+        units = sorted(str(file) for file in Path(folder).glob("*.c"))
+        done = subprocess.run(
+            [compiler, *FLAGS, *units, "-o", str(partial), *LIBRARIES], capture_output=True, check=False
+        )
         if done.returncode:
             reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise MissingTool(f"{compiler} cannot build the shim: {reason[0]}{_hint(machine)}")

@@ -7,15 +7,17 @@ import mmap
 
 from ..facts import uapi
 from .backend import Kernel
-from .file import Call, File, ioctl
+from .file import Call, File, Kind, ioctl
 from .vm import VmFile
 
 
 class SystemFile(File):
     """An open /dev/kvm."""
 
+    kind = Kind.KVM
+
     def __init__(self, kernel: Kernel) -> None:
-        super().__init__("kvm")
+        super().__init__("kvm", "/dev/kvm")
         self._kernel = kernel
 
     @ioctl(uapi.KVM_GET_API_VERSION)
@@ -41,8 +43,8 @@ class SystemFile(File):
         """A new VM; the argument is the size of its addresses in bits, 0 for 40. EINVAL for another size."""
         if call.arg and not uapi.IPA_BITS_MIN <= call.arg <= uapi.IPA_BITS:
             raise OSError(errno.EINVAL, f"a VM's addresses have {uapi.IPA_BITS_MIN} to {uapi.IPA_BITS} bits")
-        with self._kernel.at_work():
-            vm = VmFile(self._kernel, self._kernel.machine.create_vm(), self._kernel.vms)
+        with self._kernel:
+            vm = VmFile(self._kernel, self._kernel.machine.create_vm(), self._kernel.vms, call.memory.owner)
             self._kernel.vms += 1
         call.detail = vm.name
         return call.install(vm)

@@ -10,7 +10,8 @@ from .file import Call, File
 
 def trace_line(who: str, file: File, request: int, call: Call, outcome: int | OSError | HostOops) -> str:
     """As `4711 vm 0 vcpu 0: KVM_GET_ONE_REG Z0 (256 bytes) = 0`; a failure tells its errno and the rule."""
-    about = f"{file.ioctl_name(request)} {call.detail}".rstrip()
+    detail = call.detail if isinstance(call.detail, str) else call.detail()
+    about = f"{file.ioctl_name(request)} {detail}".rstrip()
     return f"{who} {file.name}: {about} = {_describe(outcome)}".lstrip()
 
 

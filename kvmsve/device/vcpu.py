@@ -6,7 +6,6 @@ import errno
 import mmap
 import os
 import time
-from contextlib import suppress
 from struct import Struct
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..errors import HostOops, KvmError
 from ..facts import Feature, bits, regid, uapi
 from .attributes import AttributesFile
 from .backend import Kernel
-from .file import Call, accepted, ioctl
+from .file import Call, File, Kind, accepted, ioctl
 from .script import INTERRUPTED, Exit, ScriptFailure
 
 SYSREG_BYTES = 8  # that a SET of a system register fetches, whatever size its ID has
@@ -23,10 +22,11 @@ SYSREG_BYTES = 8  # that a SET of a system register fetches, whatever size its I
 class VcpuFile(AttributesFile):
     """A vCPU: its part of the model, and what KVM keeps of it that concerns no register."""
 
+    kind = Kind.VCPU
     mapped_bytes = uapi.PAGES_OF_VCPU * mmap.PAGESIZE
 
-    def __init__(self, kernel: Kernel, vcpu: Any, vm_name: str, index: int) -> None:
-        super().__init__(f"{vm_name} vcpu {index}")
+    def __init__(self, kernel: Kernel, vcpu: Any, vm: File, index: int) -> None:
+        super().__init__(f"{vm.name} vcpu {index}", f"anon_inode:kvm-vcpu:{index}", vm.owner)
         self._kernel = kernel
         self._vcpu = vcpu
         self._unrecorded = getattr(vcpu, "unrecorded", vcpu)
@@ -40,7 +40,7 @@ class VcpuFile(AttributesFile):
         """The vCPU is reset and has these features. EFAULT, then as Vcpu.init."""
         target, *words = call.fetch(uapi.VCPU_INIT)
         call.detail = "features " + " ".join(f"{word:x}" for word in words[: 1 + any(words[1:]) * 6])
-        with self._kernel.at_work():
+        with self._kernel:
             self._vcpu.init(words, target)
         is_off = words[0] & bits(Feature.POWER_OFF)
         self._mp_state = uapi.KVM_MP_STATE_STOPPED if is_off else uapi.KVM_MP_STATE_RUNNABLE
@@ -52,7 +52,7 @@ class VcpuFile(AttributesFile):
         self._check_initialised()
         (word,) = call.fetch(uapi.WORD)
         call.detail = f"feature {word}"
-        with self._kernel.at_work():
+        with self._kernel:
             self._vcpu.finalize(word - (word >> 31 << 32))
 
     # Registers
@@ -63,42 +63,55 @@ class VcpuFile(AttributesFile):
         reg_id, address, size = self._named_register(call)
         if self._vcpu.is_written_by_get(reg_id):
             buffer = bytearray(call.memory.read(address, size))
-            with self._kernel.at_work():
+            with self._kernel:
                 self._vcpu.get_one_reg_into(reg_id, buffer)
             return
-        value = None
-        with self._kernel.at_work(), suppress(KvmError, HostOops):
-            value = self._unrecorded.get_one_reg(reg_id)
-        room = size if value is None else self._copy_out(call, reg_id, address, value)
-        with self._kernel.at_work():  # what the program met, which is what is recorded
+        room = size
+        value = self._value_of(reg_id)
+        if value is not None:
+            room = self._copy_out(call, reg_id, address, value)
+            if room == size and self._vcpu is self._unrecorded:
+                return
+        with self._kernel:  # what the program met, which is what is recorded
             self._vcpu.get_one_reg_into(reg_id, bytearray(room))
+
+    def _value_of(self, reg_id: int) -> bytes | None:
+        """What a register holds; None where that is an error, which the program's own call will tell."""
+        with self._kernel:
+            try:
+                value: bytes = self._unrecorded.get_one_reg(reg_id)
+                return value
+            except (KvmError, HostOops):
+                return None
 
     def _copy_out(self, call: Call, reg_id: int, address: int, value: bytes) -> int:
         """How many bytes of a register's value are at the address: all or none where the kernel stores it at once."""
-        if not self._vcpu.fills_short_buffers(reg_id) and len(call.memory.read(address, len(value))) < len(value):
-            return 0
-        return call.memory.write(address, value)
+        is_in_a_page = address % mmap.PAGESIZE + len(value) <= mmap.PAGESIZE  # all of which can be written, or nothing
+        if is_in_a_page or self._vcpu.fills_short_buffers(reg_id):
+            return call.memory.write(address, value)
+        is_mapped = len(call.memory.read(address, len(value))) == len(value)
+        return call.memory.write(address, value) if is_mapped else 0
 
     @ioctl(uapi.KVM_SET_ONE_REG)
     def set_one_reg(self, call: Call) -> None:
         """The register has the bytes at the address. ENOEXEC before INIT, EFAULT, then as Vcpu.set_one_reg."""
         reg_id, address, size = self._named_register(call)
         data = call.memory.read(address, max(size, SYSREG_BYTES))
-        with self._kernel.at_work():
+        with self._kernel:
             self._vcpu.set_one_reg(reg_id, data)
 
     @ioctl(uapi.KVM_GET_REG_LIST)
     def get_reg_list(self, call: Call) -> None:
         """The IDs are behind their number. ENOEXEC, EPERM, EFAULT; with E2BIG there is the number alone."""
-        with self._kernel.at_work():
+        with self._kernel:
             self._vcpu.check_initialised()
             self._vcpu.check_finalized("the register list")
         (room,) = call.fetch(uapi.REG_LIST)
-        with self._kernel.at_work():
+        with self._kernel:
             listing = self._vcpu.listing
         call.detail = f"room for {room} of {listing.n}"
         call.store(uapi.REG_LIST.pack(listing.n))
-        with self._kernel.at_work():
+        with self._kernel:
             ids = self._vcpu.get_reg_list(room)
         call.memory.store(call.arg + uapi.REG_LIST.size, b"".join(map(uapi.DWORD.pack, ids)))
 
@@ -107,7 +120,7 @@ class VcpuFile(AttributesFile):
         self._check_initialised()
         reg_id, address = call.fetch(uapi.ONE_REG)
         size = regid.size_bytes(reg_id)
-        call.detail = f"{regid.name(reg_id, self._vcpu.abi.sme_vls)} ({size} bytes)"
+        call.detail = lambda: f"{regid.name(reg_id, self._vcpu.abi.sme_vls)} ({size} bytes)"
         return reg_id, address, size
 
     # The run
@@ -130,7 +143,7 @@ class VcpuFile(AttributesFile):
         return 0
 
     def _enter(self, immediate: bool) -> Exit:
-        with self._kernel.at_work(), self._vcpu.run(immediate_exit=immediate) as guest:
+        with self._kernel, self._vcpu.run(immediate_exit=immediate) as guest:
             if self._mp_state != uapi.KVM_MP_STATE_RUNNABLE:
                 return INTERRUPTED
             self._runs += 1
@@ -192,5 +205,5 @@ class VcpuFile(AttributesFile):
         return None
 
     def _check_initialised(self) -> None:
-        with self._kernel.at_work():
-            self._vcpu.check_initialised()
+        self._kernel.check_up()
+        self._vcpu.check_initialised()

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..facts import FEATURE_WORDS, TARGET_GENERIC_V8, uapi
 from .backend import Kernel
-from .file import Call, File, accepted, ioctl
+from .file import Call, File, Kind, accepted, ioctl
 from .gic import GROUPS, GicFile
 from .memslots import MemorySlots
 from .vcpu import VcpuFile
@@ -17,8 +17,10 @@ from .vcpu import VcpuFile
 class VmFile(File):
     """A VM: its part of the model, and its memory slots."""
 
-    def __init__(self, kernel: Kernel, vm: Any, number: int) -> None:
-        super().__init__(f"vm {number}")
+    kind = Kind.VM
+
+    def __init__(self, kernel: Kernel, vm: Any, number: int, owner: object) -> None:
+        super().__init__(f"vm {number}", "anon_inode:kvm-vm", owner)
         self._kernel = kernel
         self._vm = vm
         self._slots = MemorySlots()
@@ -38,7 +40,7 @@ class VmFile(File):
         call.detail = uapi.capability_name(cap)
         if flags:
             raise OSError(errno.EINVAL, "KVM_ENABLE_CAP has no flags")
-        with self._kernel.at_work():
+        with self._kernel:
             self._vm.enable_cap(cap)
 
     @ioctl(uapi.KVM_CREATE_VCPU)
@@ -46,9 +48,9 @@ class VmFile(File):
         """A new vCPU, not initialised; the argument is its index. EINVAL out of range, EEXIST in use."""
         index = call.arg & 0xFFFF_FFFF
         if index not in self._unreachable:
-            with self._kernel.at_work():
+            with self._kernel:
                 vcpu = self._vm.create_vcpu(index - (index >> 31 << 32))
-            self._unreachable[index] = VcpuFile(self._kernel, vcpu, self.name, index)
+            self._unreachable[index] = VcpuFile(self._kernel, vcpu, self, index)
         call.detail = self._unreachable[index].name
         descriptor = call.install(self._unreachable[index])
         del self._unreachable[index]
@@ -100,7 +102,7 @@ class VmFile(File):
             return
         if kind == uapi.KVM_DEV_TYPE_ARM_VGIC_V3 and self._has_gic:
             raise OSError(errno.EEXIST, "the VM has an interrupt controller already")
-        descriptor = call.install(GicFile(f"{self.name} device {kind}", kind))
+        descriptor = call.install(GicFile(f"{self.name} device {kind}", kind, self.owner))
         self._has_gic |= kind == uapi.KVM_DEV_TYPE_ARM_VGIC_V3
         call.store(uapi.CREATE_DEVICE.pack(kind, descriptor, flags))
 

@@ -156,6 +156,7 @@ def test_closed_output_is_no_traceback(small: Path) -> None:
     assert (code, err) == (0, "")
 
 
+@pytest.mark.parametrize("unbuffered", [True, False])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -165,11 +166,18 @@ def test_closed_output_is_no_traceback(small: Path) -> None:
         ("replay", "no-such-file"),
         ("show", "no-such-file"),
         ("run", "--", "no-such-program"),
+        ("no-such-command",),
+        ("replay", "--no-such-option"),
     ],
     ids=lambda arguments: " ".join(map(str, arguments)),
 )
-def test_complaint_that_cannot_be_written(arguments: tuple[object, ...]) -> None:
+def test_complaint_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], unbuffered: bool
+) -> None:
     """A full disk, and an error output that was closed: never exit 1, which is a difference or a finding."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    if not unbuffered:
+        monkeypatch.delenv("PYTHONUNBUFFERED")
     with open("/dev/full", "wb") as full:
         assert start(*arguments, stdout=subprocess.DEVNULL, stderr=full).wait(60) == 2
     closed = start(*arguments, stdout=subprocess.DEVNULL, stderr=None, preexec_fn=lambda: os.close(2))
@@ -178,6 +186,27 @@ def test_complaint_that_cannot_be_written(arguments: tuple[object, ...]) -> None
     os.close(reader)
     assert start(*arguments, stdout=subprocess.DEVNULL, stderr=gone).wait(60) in (2, 128 + signal.SIGPIPE)
     os.close(gone)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("regs", "--help")], ids=" ".join)
+def test_help_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...]) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    with open("/dev/full", "wb") as full:
+        assert end(start(*arguments, stdout=full))[0] == 2
+
+
+def test_a_complaint_comes_after_what_was_said_before(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both outputs in one file, as in a log: what the first recording gave is before what is wrong with the second."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    with open(tmp_path / "log", "wb") as log:
+        assert start("replay", small, "no-such-file", stdout=log, stderr=subprocess.STDOUT).wait(60) == 2
+    first, second = (tmp_path / "log").read_text().splitlines()
+    with open(tmp_path / "count", "wb") as log:
+        assert start("regs", "--sve", 1, stdout=log, stderr=subprocess.STDOUT).wait(60) == 0
+    assert (tmp_path / "count").read_text().splitlines()[-1].endswith(" registers")
+    assert (first.split()[0], second) == ("ok", "kvmsve: no-such-file: No such file or directory")
 
 
 def test_convert_on_a_full_disk(tmp_path: Path) -> None:

@@ -90,6 +90,9 @@ class Remote:
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
+        assert self.process.stdout is not None
+        self._answers = select.poll()  # which takes any descriptor's number, as select() does not
+        self._answers.register(self.process.stdout, select.POLLIN)
         self._turn = threading.Lock()
 
     def open(self) -> int:
@@ -112,15 +115,18 @@ class Remote:
     def end(self) -> int:
         """The client has ended, with this code."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
-        return self.process.wait(timeout=30)
+        code = self.process.wait(timeout=30)
+        self.process.stdout.close()
+        return code
 
     def _ask(self, line: str, targets: tuple[bytearray | None, ...] = ()) -> tuple[int, list[str]]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with self._turn:
             self.process.stdin.write(line + "\n")
-            if not select.select([self.process.stdout], [], [], PATIENCE_SECONDS)[0]:
+            if not self._answers.poll(PATIENCE_SECONDS * 1000):
                 self.process.kill()
                 raise AssertionError(f"no answer to: {line}")
             words = self.process.stdout.readline().split()

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import gc
 import json
 import mmap
 import os
@@ -17,9 +18,10 @@ from places import SHIPPED, TABLES
 
 import kvmsve
 from kvmsve import Feature, Host
-from kvmsve.device import Device
+from kvmsve.device import Device, memory
+from kvmsve.device.descriptors import identity
 from kvmsve.device.host import create_host
-from kvmsve.device.memory import OwnMemory
+from kvmsve.device.memory import ProcessMemory
 from kvmsve.device.script import SHUTDOWN, ScriptFailure, load_script, mmio_write
 from kvmsve.facts import regid, uapi
 from kvmsve.recording.file import Recording
@@ -139,6 +141,104 @@ def test_a_program_cannot_shrink_what_the_device_reads(device):
     _, vcpu = create_vcpu(device)
     with pytest.raises(PermissionError):
         os.ftruncate(vcpu, 0)
+
+
+@pytest.mark.parametrize("way", ["closed", "left", "dropped"])
+def test_fifty_devices_leave_no_descriptor(way):
+    gc.collect()
+    before = os.listdir("/proc/self/fd")
+    for _ in range(50):
+        device = Device(Host(sve_vqs={1}))
+        kvm = device.open()
+        vm = device.ioctl(kvm, uapi.KVM_CREATE_VM)
+        for descriptor in (device.ioctl(vm, uapi.KVM_CREATE_VCPU), vm, kvm):
+            os.close(descriptor)
+        if way == "closed":
+            device.close()
+            device.close()
+        elif way == "left":
+            with device:
+                pass
+        del device
+    assert set(os.listdir("/proc/self/fd")) <= {*before}
+
+
+def test_a_closed_device_has_no_files(device):
+    kvm = device.open()
+    device.close()
+    assert fails(device, kvm, uapi.KVM_GET_API_VERSION) == "ENOTTY"
+
+
+def in_a_child(act):
+    """What `act()` returns in a forked child, as text."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, str(act()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with open(reader) as answer:
+        return answer.read()
+
+
+def test_another_process_has_no_ioctls_of_a_vm(device):
+    """Asked of Linux 6.12 and 7.3: EIO before a look at the argument or the number; /dev/kvm itself answers."""
+    kvm = device.open()
+    vm = device.ioctl(kvm, uapi.KVM_CREATE_VM)
+    vcpu = device.ioctl(vm, uapi.KVM_CREATE_VCPU)
+    created = bytearray(uapi.CREATE_DEVICE.pack(7, 0, 0))
+    device.ioctl(vm, uapi.KVM_CREATE_DEVICE, created)
+    gic = uapi.CREATE_DEVICE.unpack(created)[1]
+
+    def foreign():
+        requests = [
+            (vm, uapi.KVM_CHECK_EXTENSION), (vm, uapi.KVM_CREATE_VCPU), (vm, 0xAE7F), (vm, 0x5401),
+            (vcpu, uapi.KVM_ARM_VCPU_INIT), (vcpu, uapi.KVM_GET_ONE_REG), (vcpu, uapi.KVM_RUN), (vcpu, 0xAE7F),
+            (gic, uapi.KVM_HAS_DEVICE_ATTR), (gic, 0xAE7F),
+        ]  # fmt: skip
+        return {fails(device, on, request, 1) for on, request in requests}
+
+    def own():
+        another = device.ioctl(kvm, uapi.KVM_CREATE_VM)
+        return device.ioctl(another, uapi.KVM_CREATE_VCPU) > 0, fails(device, vm, uapi.KVM_CREATE_VCPU)
+
+    assert in_a_child(foreign) == "{'EIO'}"
+    assert in_a_child(own) == "(True, 'EIO')"
+    assert in_a_child(lambda: in_a_child(foreign)) == "{'EIO'}"
+    assert device.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, SVE_INIT) == 0
+
+
+def test_other_threads_have_the_vms_of_their_process(device):
+    _, vcpu = create_sve_vcpu(device)
+    values = []
+    thread = threading.Thread(target=lambda: values.append(get(device, vcpu, z(0))))
+    thread.start()
+    thread.join()
+    assert values == [bytes(256)]
+
+
+def test_what_a_descriptor_is_can_be_seen(device):
+    vm, vcpu = create_vcpu(device)
+    links = [os.readlink(f"/proc/self/fd/{on}") for on in (vm, vcpu)]
+    assert links == ["/memfd:anon_inode:kvm-vm (deleted)", "/memfd:anon_inode:kvm-vcpu:0 (deleted)"]
+
+
+@pytest.mark.parametrize(("error", "said"), [(errno.ENOSYS, "not implemented"), (errno.EPERM, "not permitted")])
+def test_memory_that_the_system_does_not_let_us_at_is_no_bad_address(device, monkeypatch, error, said):
+    """In an emulator, or where a sandbox forbids it: what the system says, not EFAULT."""
+
+    def process_vm_readv(*arguments):
+        ctypes.set_errno(error)
+        return -1
+
+    monkeypatch.setattr(memory, "_read_process", process_vm_readv)
+    _, vcpu = create_vcpu(device)
+    with pytest.raises(OSError, match=rf"process_vm_readv\(\) on process \d+: .*{said}") as caught:
+        device.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, SVE_INIT)
+    assert caught.value.errno == error
 
 
 def test_descriptors_do_not_survive_exec(device):
@@ -428,7 +528,7 @@ def test_what_has_no_room_for_its_descriptor_can_be_created_later(device):
     gic = ctypes.create_string_buffer(uapi.CREATE_DEVICE.pack(7, 0, 0))
     for request, argument in ((uapi.KVM_CREATE_VCPU, 3), (uapi.KVM_CREATE_DEVICE, ctypes.addressof(gic))):
         with pytest.raises(OSError, match="no room"):
-            device.call(vm, request, argument, OwnMemory(), refuse)
+            device.call(identity(vm), request, argument, ProcessMemory(os.getpid()), refuse)
         assert device.ioctl(vm, request, argument) >= 0
         assert fails(device, vm, request, argument) == "EEXIST"
 

@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,14 +15,21 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define KVM_GET_API_VERSION 0xAE00ul
 #define KVM_CREATE_VM 0xAE01ul
+#define KVM_CHECK_EXTENSION 0xAE03ul
 #define KVM_CREATE_VCPU 0xAE41ul
+#define KVM_SET_USER_MEMORY_REGION 0x4020AE46ul
+#define KVM_CREATE_DEVICE 0xC00CAEE0ul
+#define KVM_HAS_DEVICE_ATTR 0x4018AEE3ul
 #define KVM_RUN 0xAE80ul
 #define KVM_GET_ONE_REG 0x4010AEABul
 #define KVM_SET_ONE_REG 0x4010AEACul
@@ -152,42 +161,255 @@ static void check_pages(void)
     puts("pages");
 }
 
+/* What a process that did not make the VM meets: EIO before everything else, but /dev/kvm and the mapping are open. */
+static int is_foreign(int kvm, int vm, int vcpu, int gic)
+{
+    uint8_t value[256];
+    const unsigned long of_vm[] = {KVM_CHECK_EXTENSION, KVM_CREATE_VCPU, KVM_SET_USER_MEMORY_REGION, 0xAE7Ful, TCGETS};
+    const unsigned long of_vcpu[] = {KVM_GET_ONE_REG, KVM_ARM_VCPU_INIT, KVM_RUN, 0xAE7Ful, TCGETS};
+    const unsigned long of_gic[] = {KVM_HAS_DEVICE_ATTR, 0xAE7Ful, TCGETS};
+    for (size_t n = 0; n < 5; n++)
+        if (ioctl(vm, of_vm[n], 1ul) != -1 || errno != EIO || ioctl(vcpu, of_vcpu[n], 1ul) != -1 || errno != EIO)
+            return 0;
+    for (size_t n = 0; n < 3; n++)
+        if (ioctl(gic, of_gic[n], 1ul) != -1 || errno != EIO)
+            return 0;
+    int off = 0;
+    if (ioctl(vm, FIONBIO, &off) != 0 || get(vcpu, zreg(0), value) != -1 || errno != EIO)
+        return 0;
+    int own = ioctl(kvm, KVM_CREATE_VM, 0ul);
+    return ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && own >= 0 && fill(create_vcpu(own, 0), 1, 1) == 0;
+}
+
+static int is_emulated(void)
+{
+    return getenv("KVMSVE_EMULATED") != NULL;
+}
+
+static int create_gic(int vm)
+{
+    uint32_t created[3] = {7, 0, 0};
+    CHECK(ioctl(vm, KVM_CREATE_DEVICE, created) == 0);
+    return (int)created[1];
+}
+
+static void check_child(pid_t child)
+{
+    int status;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
 static void check_fork(void)
 {
-    int vm = create_vm(), vcpu = create_vcpu(vm, 0);
+    int kvm = open("/dev/kvm", O_RDWR), vm = create_vm(), vcpu = create_vcpu(vm, 0), gic = create_gic(vm);
     uint8_t *run = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-    CHECK(run != MAP_FAILED);
+    CHECK(run != MAP_FAILED && fill(vcpu, 2, 9) == 0);
     pid_t child = fork();
     if (child == 0) {
-        CHECK(fill(vcpu, 2, 9) == 0);
-        run[1] = 1;
-        CHECK(ioctl(vm, KVM_CREATE_VCPU, 1ul) >= 0);
+        CHECK(is_foreign(kvm, vm, vcpu, gic));
+        run[1] = 1; /* immediate_exit: the mapping is shared all the same */
+        pid_t grandchild = fork();
+        if (grandchild == 0)
+            _exit(!is_foreign(kvm, vm, vcpu, gic));
+        check_child(grandchild);
         close(vcpu);
         exit(0);
     }
-    int status;
-    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    check_child(child);
+    if (!is_emulated()) { /* a fork of which the C library knows nothing; QEMU 7 does not either */
+        child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+        if (child == 0)
+            _exit(!is_foreign(kvm, vm, vcpu, gic));
+        check_child(child);
+    }
     CHECK(holds(vcpu, 2, 9));
-    CHECK(ioctl(vcpu, KVM_RUN, 0ul) == -1 && errno == EINTR);
-    CHECK(ioctl(vm, KVM_CREATE_VCPU, 1ul) == -1 && errno == EEXIST);
+    CHECK(ioctl(vcpu, KVM_RUN, 0ul) == -1 && errno == EINTR && run[1] == 1);
+    CHECK(ioctl(vm, KVM_CREATE_VCPU, 1ul) >= 0);
     puts("fork");
+}
+
+/* This program as another, which gets the descriptors; it ends with 0 if they are foreign to it. */
+static char *const *foreign_arguments(int kvm, int vm, int vcpu, int gic)
+{
+    static char text[4][12];
+    static char *arguments[] = {"kvm_life", text[0], text[1], text[2], text[3], NULL};
+    const int numbers[] = {kvm, vm, vcpu, gic};
+    for (size_t n = 0; n < 4; n++) {
+        CHECK(fcntl(numbers[n], F_SETFD, 0) == 0);
+        snprintf(text[n], sizeof text[n], "%d", numbers[n]);
+    }
+    return arguments;
+}
+
+static void check_exec(void)
+{
+    if (is_emulated()) { /* what an emulated program executes is not emulated */
+        puts("exec");
+        return;
+    }
+    int kvm = open("/dev/kvm", O_RDWR), vm = create_vm(), vcpu = create_vcpu(vm, 0), gic = create_gic(vm);
+    char *const *arguments = foreign_arguments(kvm, vm, vcpu, gic);
+    pid_t child;
+    CHECK(posix_spawn(&child, "/proc/self/exe", NULL, NULL, arguments, environ) == 0);
+    check_child(child);
+    child = fork();
+    if (child == 0) { /* the maker itself, which is another when it has executed a program */
+        kvm = open("/dev/kvm", O_RDWR), vm = create_vm(), vcpu = create_vcpu(vm, 0), gic = create_gic(vm);
+        execv("/proc/self/exe", foreign_arguments(kvm, vm, vcpu, gic));
+        _exit(2);
+    }
+    check_child(child);
+    CHECK(fill(vcpu, 1, 1) == 0);
+    puts("exec");
+}
+
+static void check_sent(void)
+{
+    int ends[2], received[4];
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof received)];
+    } control = {0};
+    char byte = 0;
+    struct iovec data = {&byte, 1};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes};
+    message.msg_controllen = sizeof control.bytes;
+    pid_t child = fork();
+    if (child == 0) {
+        int vm = create_vm(), vcpu = create_vcpu(vm, 0);
+        int made[] = {open("/dev/kvm", O_RDWR), vm, vcpu, create_gic(vm)};
+        struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+        *rights = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof made), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(rights), made, sizeof made);
+        CHECK(sendmsg(ends[1], &message, 0) == 1);
+        CHECK(read(ends[1], &byte, 1) == 1); /* once they were tried */
+        CHECK(fill(vcpu, 1, 1) == 0);
+        exit(0);
+    }
+    CHECK(recvmsg(ends[0], &message, 0) == 1);
+    memcpy(received, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof received);
+    CHECK(is_foreign(received[0], received[1], received[2], received[3]));
+    CHECK(write(ends[0], &byte, 1) == 1);
+    check_child(child);
+    CHECK(is_foreign(received[0], received[1], received[2], received[3])); /* its maker has ended */
+    puts("sent");
+}
+
+/* A process that shares the memory of the VM's maker is none other. */
+static void check_vfork(void)
+{
+    int vm = create_vm(), vcpu = create_vcpu(vm, 0);
+    pid_t child = vfork();
+    if (child == 0)
+        _exit(fill(vcpu, 1, 7) != 0 || ioctl(vm, KVM_CREATE_VCPU, 1ul) < 0);
+    check_child(child);
+    CHECK(holds(vcpu, 1, 7));
+    CHECK(ioctl(vm, KVM_CREATE_VCPU, 1ul) == -1 && errno == EEXIST);
+    puts("vfork");
 }
 
 static void check_killed(void)
 {
-    int vm = create_vm(), vcpu = create_vcpu(vm, 0);
+    int vcpu = create_vcpu(create_vm(), 0);
     for (unsigned n = 0; n < 5; n++) {
         pid_t child = fork();
         if (child == 0)
-            for (;;) {
-                fill(vcpu, 3, 1);
-                ioctl(vcpu, KVM_RUN, 0ul);
+            for (int own = create_vcpu(create_vm(), 0);;) {
+                fill(own, 3, 1);
+                ioctl(own, KVM_RUN, 0ul);
             }
         usleep(20000 + 3000 * n);
         CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
         CHECK(fill(vcpu, 3, 5) == 0 && holds(vcpu, 3, 5));
     }
     puts("killed");
+}
+
+/* Everything above standard error is closed, and the numbers are other files' then. */
+static void check_closed(void)
+{
+    int ends[2], numbers[128];
+    for (unsigned round = 0; round < 3; round++) {
+        int kvm = open("/dev/kvm", O_RDWR), vcpu = create_vcpu(create_vm(), 0);
+        CHECK(kvm >= 0 && fill(vcpu, 1, 1) == 0);
+        for (int number = 3; number < 1100; number++)
+            close(number);
+        CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends) == 0);
+        for (int n = 0; n < 128; n++)
+            numbers[n] = fcntl(ends[0], F_DUPFD, 896 + n);
+        vcpu = create_vcpu(create_vm(), 0);
+        CHECK(fill(vcpu, 1, 2) == 0 && holds(vcpu, 1, 2));
+        char byte;
+        CHECK(read(ends[1], &byte, 1) == -1 && errno == EAGAIN);
+        for (int n = 0; n < 128; n++)
+            CHECK(write(numbers[n], "x", 1) == 1 && read(ends[1], &byte, 1) == 1 && close(numbers[n]) == 0);
+    }
+    puts("closed");
+}
+
+static int signals_vcpu;
+static volatile sig_atomic_t signals_failed, signals;
+
+static void make_call(int number)
+{
+    (void)number;
+    signals_failed |= !holds(signals_vcpu, 1, 3);
+    signals++;
+}
+
+static sigjmp_buf back;
+
+static void leave_call(int number)
+{
+    (void)number;
+    siglongjmp(back, 1);
+}
+
+/* Handlers that make calls of their own while one is at work, and some that never come back to it. */
+static void check_signals(void)
+{
+    const struct itimerval often = {{0, 3000}, {0, 3000}}, once = {{0, 0}, {0, 3000}}, never = {0};
+    signals_vcpu = create_vcpu(create_vm(), 0);
+    CHECK(fill(signals_vcpu, 1, 3) == 0);
+    signal(SIGALRM, make_call);
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    for (unsigned n = 0; n < 300 || signals < 20; n++)
+        CHECK(holds(signals_vcpu, 1, 3));
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0 && !signals_failed);
+    signal(SIGALRM, leave_call);
+    for (unsigned n = 0; n < 20; n++) {
+        int vcpu = create_vcpu(create_vm(), 0);
+        if (sigsetjmp(back, 1) == 0) {
+            CHECK(setitimer(ITIMER_REAL, &once, NULL) == 0);
+            for (;;)
+                ioctl(vcpu, KVM_RUN, 0ul);
+        }
+        CHECK(close(vcpu) == 0 && holds(signals_vcpu, 1, 3));
+    }
+    puts("signals");
+}
+
+static void *call_for_ever(void *argument)
+{
+    while (holds(*(int *)argument, 1, 3))
+        pthread_testcancel();
+    return NULL;
+}
+
+/* ioctl() is no place where a thread can be cancelled. */
+static void check_cancelled(void)
+{
+    int vcpu = create_vcpu(create_vm(), 0);
+    CHECK(fill(vcpu, 1, 3) == 0);
+    for (unsigned n = 0; n < 40; n++) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, call_for_ever, &vcpu) == 0);
+        usleep(500);
+        CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, NULL) == 0);
+        CHECK(holds(vcpu, 1, 3));
+    }
+    puts("cancelled");
 }
 
 static void *hammer(void *argument)
@@ -222,39 +444,31 @@ static void check_limit(void)
     struct rlimit limit, old;
     CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
     limit = old;
-    for (rlim_t room = 0; room < 3; room++) { /* the shim needs two, and the new file is the third */
-        limit.rlim_cur = (rlim_t)last + 1 + room;
-        CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-        CHECK(ioctl(vm, KVM_CREATE_VCPU, 0ul) == -1 && errno == EMFILE);
-    }
+    limit.rlim_cur = (rlim_t)last + 1;
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    CHECK(ioctl(vm, KVM_CREATE_VCPU, 0ul) == -1 && errno == EMFILE);
     CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
-    CHECK(ioctl(vm, KVM_CREATE_VCPU, 1ul) >= 0);
+    CHECK(ioctl(vm, KVM_CREATE_VCPU, 0ul) >= 0); /* as the kernel, which has undone it */
     puts("limit");
 }
 
-/* ENODEV whatever errno was, for a name of which there is no server and for one that is too long for a socket's. */
-static void check_nobody(void)
+int main(int count, char **arguments)
 {
-    for (size_t length = 100; length < 120; length++) {
-        char name[120] = "";
-        memset(name, 'n', length);
-        CHECK(setenv("KVMSVE_SOCKET", name, 1) == 0);
-        errno = EMFILE;
-        CHECK(open("/dev/kvm", O_RDWR) == -1 && errno == ENODEV);
-    }
-    puts("nobody");
-}
-
-int main(void)
-{
+    if (count == 5)
+        return !is_foreign(atoi(arguments[1]), atoi(arguments[2]), atoi(arguments[3]), atoi(arguments[4]));
     setvbuf(stdout, NULL, _IOLBF, 0);
     check_names();
     check_copies();
     check_pages();
     check_fork();
+    check_exec();
+    check_sent();
+    check_vfork();
     check_killed();
+    check_closed();
     check_threads();
     check_limit();
-    check_nobody();
+    check_cancelled();
+    check_signals();
     return 0;
 }

@@ -1,0 +1,163 @@
+/* Calls that take a descriptor. What KVM's files have besides ioctls is little: no reading, no position, and only a
+ * vCPU's can be mapped. */
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define KVMIO 0xAEu
+#define INLINE_BYTES 128u /* arguments up to this size go with the request */
+#define FIGETBSZ 2u       /* of <linux/fs.h> */
+
+typedef int ioctl_function(int, unsigned long, ...);
+typedef ssize_t read_function(int, void *, size_t);
+typedef ssize_t write_function(int, const void *, size_t);
+typedef ssize_t vector_function(int, const struct iovec *, int);
+typedef ssize_t read_at_function(int, void *, size_t, off_t);
+typedef ssize_t write_at_function(int, const void *, size_t, off_t);
+typedef off_t lseek_function(int, off_t, int);
+typedef void *mmap_function(void *, size_t, int, int, int, off_t);
+typedef ssize_t readlink_function(const char *, char *, size_t);
+typedef ssize_t readlinkat_function(int, const char *, char *, size_t);
+
+/* Answered for every file before it is asked itself (do_vfs_ioctl()). */
+static int is_of_every_file(unsigned long request)
+{
+    return request == FIOCLEX || request == FIONCLEX || request == FIONBIO || request == FIOASYNC ||
+           request == FIOQSIZE || request == FIGETBSZ;
+}
+
+EXPORT int ioctl(int on, unsigned long request, ...)
+{
+    va_list arguments;
+    va_start(arguments, request);
+    uintptr_t argument = va_arg(arguments, uintptr_t);
+    va_end(arguments);
+    struct message message = {.operation = IOCTL, .args = {request & UINT_MAX, argument}};
+    if (kind_of_descriptor(on, &message) == NOT_OURS || is_of_every_file(request & UINT_MAX)) {
+        if (_IOC_TYPE(request) == KVMIO && syscall(SYS_fcntl, on, F_GETFD, 0l) < 0)
+            return -1; /* an emulator does not know the request, and would not come to look at the descriptor */
+        return NEXT(ioctl_function, "ioctl")(on, request, argument);
+    }
+    size_t size = _IOC_DIR(request) & _IOC_WRITE ? _IOC_SIZE(request) : 0;
+    return ask_server(message, argument, size <= INLINE_BYTES ? size : 0);
+}
+
+static int fail(int error)
+{
+    errno = error;
+    return -1;
+}
+
+EXPORT ssize_t read(int on, void *buffer, size_t size)
+{
+    return kind_of_descriptor(on, NULL) == NOT_OURS ? NEXT(read_function, "read")(on, buffer, size) : fail(EINVAL);
+}
+
+EXPORT ssize_t write(int on, const void *buffer, size_t size)
+{
+    return kind_of_descriptor(on, NULL) == NOT_OURS ? NEXT(write_function, "write")(on, buffer, size) : fail(EINVAL);
+}
+
+EXPORT ssize_t readv(int on, const struct iovec *parts, int count)
+{
+    return kind_of_descriptor(on, NULL) == NOT_OURS ? NEXT(vector_function, "readv")(on, parts, count) : fail(EINVAL);
+}
+
+EXPORT ssize_t writev(int on, const struct iovec *parts, int count)
+{
+    return kind_of_descriptor(on, NULL) == NOT_OURS ? NEXT(vector_function, "writev")(on, parts, count) : fail(EINVAL);
+}
+
+/* Of KVM's files only the device has positions, so that reading at one comes as far as being refused. */
+static int refuse_position(enum kind kind, off_t position)
+{
+    return fail(kind == KVM || position < 0 ? EINVAL : ESPIPE);
+}
+
+#define READ_AT_FUNCTION(name)                                                                                         \
+    EXPORT ssize_t name(int on, void *buffer, size_t size, off_t position)                                             \
+    {                                                                                                                  \
+        enum kind kind = kind_of_descriptor(on, NULL);                                                                 \
+        return kind == NOT_OURS ? NEXT(read_at_function, #name)(on, buffer, size, position)                            \
+                                : refuse_position(kind, position);                                                     \
+    }
+
+#define WRITE_AT_FUNCTION(name)                                                                                        \
+    EXPORT ssize_t name(int on, const void *buffer, size_t size, off_t position)                                       \
+    {                                                                                                                  \
+        enum kind kind = kind_of_descriptor(on, NULL);                                                                 \
+        return kind == NOT_OURS ? NEXT(write_at_function, #name)(on, buffer, size, position)                           \
+                                : refuse_position(kind, position);                                                     \
+    }
+
+/* A seek is to nowhere and 0 (noop_llseek()); a controller has none. */
+#define SEEK_FUNCTION(name)                                                                                            \
+    EXPORT off_t name(int on, off_t offset, int whence)                                                                \
+    {                                                                                                                  \
+        enum kind kind = kind_of_descriptor(on, NULL);                                                                 \
+        if (kind == NOT_OURS)                                                                                          \
+            return NEXT(lseek_function, #name)(on, offset, whence);                                                    \
+        if (whence < SEEK_SET || whence > SEEK_HOLE)                                                                   \
+            return fail(EINVAL);                                                                                       \
+        return kind == CONTROLLER ? fail(ESPIPE) : 0;                                                                  \
+    }
+
+#define MMAP_FUNCTION(name)                                                                                            \
+    EXPORT void *name(void *address, size_t size, int protection, int flags, int on, off_t offset)                     \
+    {                                                                                                                  \
+        enum kind kind = flags & MAP_ANONYMOUS ? NOT_OURS : kind_of_descriptor(on, NULL);                              \
+        if (kind == NOT_OURS || kind == VCPU)                                                                          \
+            return NEXT(mmap_function, #name)(address, size, protection, flags, on, offset);                           \
+        errno = size > 0 ? ENODEV : EINVAL;                                                                            \
+        return MAP_FAILED;                                                                                             \
+    }
+
+READ_AT_FUNCTION(pread)
+READ_AT_FUNCTION(pread64)
+WRITE_AT_FUNCTION(pwrite)
+WRITE_AT_FUNCTION(pwrite64)
+SEEK_FUNCTION(lseek)
+SEEK_FUNCTION(lseek64)
+MMAP_FUNCTION(mmap)
+MMAP_FUNCTION(mmap64)
+
+/* A link of /proc/self/fd: ours is to "/memfd:NAME (deleted)", KVM's to NAME. Puts that in its place; the size. */
+static ssize_t name_as_kvm(int at, const char *path, char *link, size_t room, ssize_t size)
+{
+    static const char before[] = "/memfd:", after[] = " (deleted)", nameless[] = "anon_inode:kvm-";
+    char whole[NAME_MAX + sizeof before + sizeof after];
+    int saved = errno;
+    long length = size < 0 ? -1 : syscall(SYS_readlinkat, at, path, whole, sizeof whole);
+    errno = saved;
+    const long around = sizeof before - 1 + sizeof after - 1;
+    if (length <= around || memcmp(whole, before, sizeof before - 1) != 0)
+        return size;
+    const char *name = whole + sizeof before - 1;
+    size_t name_length = (size_t)(length - around);
+    if (strncmp(name, nameless, sizeof nameless - 1) != 0 && strncmp(name, DEVICE, sizeof DEVICE - 1) != 0)
+        return size;
+    size_t shown = name_length < room ? name_length : room;
+    memcpy(link, name, shown);
+    return (ssize_t)shown;
+}
+
+EXPORT ssize_t readlink(const char *restrict path, char *restrict link, size_t room)
+{
+    ssize_t size = NEXT(readlink_function, "readlink")(seen_as(AT_FDCWD, path), link, room);
+    return name_as_kvm(AT_FDCWD, path, link, room, size);
+}
+
+EXPORT ssize_t readlinkat(int at, const char *restrict path, char *restrict link, size_t room)
+{
+    ssize_t size = NEXT(readlinkat_function, "readlinkat")(at, seen_as(at, path), link, room);
+    return name_as_kvm(at, path, link, room, size);
+}

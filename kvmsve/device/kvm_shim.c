@@ -1,1 +1,0 @@
-../../csrc/kvm_shim.c
