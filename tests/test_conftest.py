@@ -1,10 +1,15 @@
 """The whole default run has a process for each CPU; nothing else starts any, least of all such a process."""
 
 import os
+from importlib.util import module_from_spec, spec_from_file_location
 from types import SimpleNamespace
 
-import conftest
 import pytest
+from places import TESTS
+
+spec = spec_from_file_location("conftest_of_all_tests", TESTS / "conftest.py")
+conftest = module_from_spec(spec)  # folders have conftests of their own, and one name for all
+spec.loader.exec_module(conftest)
 
 Source = pytest.Config.ArgsSource
 

@@ -86,9 +86,14 @@ def version() -> str:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
-def test_runtime_needs_cffi_and_numpy_only():
+def test_runtime_needs_these_only():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert [requirement.split(">")[0] for requirement in project["dependencies"]] == ["cffi", "numpy"]
+    assert [requirement.split(">")[0] for requirement in project["dependencies"]] == [
+        "cffi",
+        "msgspec",
+        "numpy",
+        "rich",
+    ]
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="what git tracks can be told in a checkout only")

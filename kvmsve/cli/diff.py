@@ -7,7 +7,7 @@ import argparse
 from ..diff import Comparison, columns, differences, kinds, table
 from ..facts import Abi
 from ..ops import Difference
-from ..ops.operations import Heading
+from ..ops import operations as ops
 from ..recording import Recording, misuse_at
 from .common import UsageError
 
@@ -36,7 +36,7 @@ def _diff_recording(recording: Recording, first: Abi, second: Abi) -> int:
     for line, op in recording:
         with misuse_at(recording.path, line):
             difference = comparison.play(line, op)
-        count += not isinstance(op, Heading)
+        count += not isinstance(op, ops.Heading)
         if difference is not None:
             found.append(difference)
         if comparison.crashed:

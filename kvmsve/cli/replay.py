@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..ops import Difference
-from ..ops.operations import Heading
+from ..ops import operations as ops
 from ..recording import Recording, RecordingError, Replay, played, shipped_recordings
 from .common import complain
 
@@ -38,7 +38,7 @@ def _count_operations(recording: Recording) -> int:
     """The number of operations of the recording, all of which have been done."""
     count = 0
     for _, op in played(recording, Replay(recording)):
-        count += not isinstance(op, Heading)
+        count += not isinstance(op, ops.Heading)
         if count % PROGRESS_OPERATIONS == 0 and count and sys.stderr.isatty():
             print(end="", flush=True)
             print(f"{recording.path.name}: {count} operations ...", end="\r", file=sys.stderr, flush=True)

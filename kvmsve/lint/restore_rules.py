@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..errors import HostOops
 from ..facts import SvcrWrite, UserFormat, ViewRule, ZaGate, layout, regid
 from ..machine import FpState
-from ..ops.operations import Finalize, VcpuInit
+from ..ops import operations as ops
 from ..state import Loss, Registers, losses
 from .findings import VECTORS, Hit, Rule, accepted, flips_streaming, is_matrix, not_held, rule
 from .rehearsal import Event, Stretch
@@ -125,7 +125,7 @@ def no_vcpu(stretch: Stretch) -> Hit | None:
     """INIT or FINALIZE is refused and not repeated with success, and the VMM goes on as if it had a vCPU."""
     if not stretch.sets:
         return None
-    for kind in (VcpuInit, Finalize):
+    for kind in (ops.VcpuInit, ops.Finalize):
         tries = [event for event in stretch.events if isinstance(event.op, kind)]
         came_before = any(isinstance(event.op, kind) for event in stretch.earlier)
         if tries and all(event.failure for event in tries) and not came_before:

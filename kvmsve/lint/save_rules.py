@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..facts import regid
-from ..ops.operations import RegList
+from ..ops import operations as ops
 from ..state import Loss, Registers, canonical, losses
 from .findings import VECTORS, Hit, Rule, accepted, can_be_reached, is_matrix, not_held, refused_vregs, rule
 from .rehearsal import GETS, SETS, Event, Stretch
@@ -120,5 +120,5 @@ def _is_offered(reg_id: int, stretch: Stretch) -> bool:
 
 def _last_list(stretch: Stretch) -> set[int] | None:
     """The register list that the VMM goes by, None if it never asked."""
-    asked = [event for event in accepted((*stretch.earlier, *stretch.events)) if isinstance(event.op, RegList)]
+    asked = [event for event in accepted((*stretch.earlier, *stretch.events)) if isinstance(event.op, ops.RegList)]
     return set(map(canonical, asked[-1].before.listed)) if asked else None

@@ -10,6 +10,7 @@ from pathlib import Path
 XZ_MAGIC = b"\xfd7zXZ\0"
 XZ_MEMORY_BYTES = 128 << 20  # twice what the strongest preset of xz asks of a reader
 CHUNK_BYTES = 1 << 16
+FIRST_LINE_BYTES_MAX = 16 << 20  # a file that is something else is not read far
 LINE_BYTES_MAX = 1 << 30  # a run with millions of steps
 
 
@@ -23,7 +24,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
     DamagedFile where the file cannot be read, a line is too long, or the last one has no newline.
     """
     begun: list[bytes] = []
-    size = 0
+    size, limit = 0, FIRST_LINE_BYTES_MAX
     try:
         with path.open("rb") as file:
             for chunk in _chunks(file):
@@ -32,10 +33,10 @@ def read_lines(path: Path) -> Iterator[bytes]:
                 if others:
                     yield b"".join(begun)
                     yield from others[:-1]
-                    begun, size = [others[-1]], 0
+                    begun, size, limit = [others[-1]], 0, LINE_BYTES_MAX
                 size += len(begun[-1])
-                if size > LINE_BYTES_MAX:
-                    raise DamagedFile(f"the line is longer than {LINE_BYTES_MAX} bytes")
+                if size > limit:
+                    raise DamagedFile(f"the line is longer than {limit} bytes")
     except OSError as error:
         raise DamagedFile(error.strerror or str(error)) from None
     except lzma.LZMAError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import HostOops, KvmError
 from ..ops import Call, Difference, Machine, Misuse, Operation, compare_number
-from ..ops.operations import CheckExtension, Get
+from ..ops import operations as ops
 from .file import Recording, RecordingError
 
 
@@ -34,18 +34,18 @@ class Replay(Machine):
 
     def play(self, line: int, op: Operation) -> None:
         """The operation is done. Difference if its outcome is not the recorded one, Misuse if it cannot be done."""
-        if isinstance(op, Get) and self._ends_as_recorded(op):
+        if isinstance(op, ops.Get) and self._ends_as_recorded(op):
             return
         try:
             for observation in self.perform(op):
                 observation.check()
-            if isinstance(op, Call) and op.ret and not op.has_failed and not isinstance(op, CheckExtension):
+            if isinstance(op, Call) and op.ret and not op.has_failed and not isinstance(op, ops.CheckExtension):
                 compare_number("ret", op.ret, 0)
         except Difference as difference:
             difference.line, difference.op = line, op
             raise
 
-    def _ends_as_recorded(self, op: Get) -> bool:
+    def _ends_as_recorded(self, op: ops.Get) -> bool:
         """The short way for what a recording has most of; a GET that ends otherwise can be done again."""
         vcpu = self.vcpus.get(op.vcpu)
         if vcpu is None or self.may_write(op):
