@@ -10,8 +10,9 @@ from pathlib import Path
 XZ_MAGIC = b"\xfd7zXZ\0"
 XZ_MEMORY_BYTES = 128 << 20  # twice what the strongest preset of xz asks of a reader
 CHUNK_BYTES = 1 << 16
-FIRST_LINE_BYTES_MAX = 16 << 20  # a file that is something else is not read far
-LINE_BYTES_MAX = 1 << 30  # a run with millions of steps
+LINE_BYTES_MAX = 16 << 20
+RUN_BYTES_MAX = 1 << 30  # a run is written as one line, and its guest can take millions of steps
+BEGIN_OF_RUN = b'{"op":"run",'
 
 
 class DamagedFile(Exception):
@@ -24,7 +25,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
     DamagedFile where the file cannot be read, a line is too long, or the last one has no newline.
     """
     begun: list[bytes] = []
-    size, limit = 0, FIRST_LINE_BYTES_MAX
+    size = 0
     try:
         with path.open("rb") as file:
             for chunk in _chunks(file):
@@ -33,8 +34,9 @@ def read_lines(path: Path) -> Iterator[bytes]:
                 if others:
                     yield b"".join(begun)
                     yield from others[:-1]
-                    begun, size, limit = [others[-1]], 0, LINE_BYTES_MAX
+                    begun, size = [others[-1]], 0
                 size += len(begun[-1])
+                limit = RUN_BYTES_MAX if begun[0].startswith(BEGIN_OF_RUN) else LINE_BYTES_MAX
                 if size > limit:
                     raise DamagedFile(f"the line is longer than {limit} bytes")
     except OSError as error:

@@ -24,11 +24,13 @@ ROUNDS = 100
 Z1, V3 = model.Z_BASE | 1 << 5, model.CORE_V[3]
 
 
-def replay(path: Path) -> None:
+def replay(path: Path) -> Replay:
+    """The model after all of the recording, in which nothing differed."""
     recording = Recording(path)
     replayed = Replay(recording)
     for line, op in recording:
         replayed.play(line, op)
+    return replayed
 
 
 def refused(call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
@@ -416,4 +418,34 @@ def test_whatever_is_recorded_can_be_read(tmp_path: Path, call: Callable[..., An
         vm, vcpu = host.create_vm(), finalized(host)
         with suppress(KvmError, ValueError, OverflowError):
             call(vm, vcpu)
+    replay(tmp_path / "file")
+
+
+def test_a_row_of_za_is_written_as_a_row(tmp_path: Path) -> None:
+    """A guest that fills ZA row by row makes a file in proportion to its bytes, not to their square."""
+    host = Host(sve_vqs={1}, sme_vqs={1, 2, 4, 8, 16})
+    with kvmsve.record(tmp_path / "file", host) as recorder, finalized(recorder).run() as guest:
+        guest.smcr = 15
+        guest.smstart(za=True)
+        for row in range(256):
+            guest.za[row] = bytes([row]) * 256
+        assert guest.za[7] == bytes([7]) * 256
+    *_, run = recorded.parse(tmp_path / "file")
+    assert run["guest"][2] == {"write": "za0", "vl": 256, "data": "00" * 256}
+    assert run["guest"][-1] == {"read": "za7", "vl": 256, "data": "07" * 256}
+    assert (tmp_path / "file").stat().st_size < 3 * 256 * 256
+    rows = replay(tmp_path / "file").vcpus[0].sme_state
+    assert [rows[256 * row] for row in range(256)] == list(range(256))
+
+
+def test_a_run_of_many_steps_is_read_again(tmp_path: Path) -> None:
+    """Nothing that is written is refused: here a line of more than 16 MB."""
+    host = Host(sve_vqs={1}, sme_vqs={1, 16})
+    with kvmsve.record(tmp_path / "file", host) as recorder, finalized(recorder).run() as guest:
+        guest.smcr = 15
+        guest.smstart()
+        for _ in range(1100):
+            for n in range(32):
+                guest.z[n] = bytes(256)
+    assert (tmp_path / "file").stat().st_size > 16 << 20
     replay(tmp_path / "file")
