@@ -424,7 +424,7 @@ def test_whatever_is_recorded_can_be_read(tmp_path: Path, call: Callable[..., An
 def test_a_row_of_za_is_written_as_a_row(tmp_path: Path) -> None:
     """A guest that fills ZA row by row makes a file in proportion to its bytes, not to their square."""
     host = Host(sve_vqs={1}, sme_vqs={1, 2, 4, 8, 16})
-    with kvmsve.record(tmp_path / "file", host) as recorder, finalized(recorder).run() as guest:
+    with record(tmp_path / "file", host) as recorder, finalized(recorder).run() as guest:
         guest.smcr = 15
         guest.smstart(za=True)
         for row in range(256):
@@ -441,7 +441,7 @@ def test_a_row_of_za_is_written_as_a_row(tmp_path: Path) -> None:
 def test_a_run_of_many_steps_is_read_again(tmp_path: Path) -> None:
     """Nothing that is written is refused: here a line of more than 16 MB."""
     host = Host(sve_vqs={1}, sme_vqs={1, 16})
-    with kvmsve.record(tmp_path / "file", host) as recorder, finalized(recorder).run() as guest:
+    with record(tmp_path / "file", host) as recorder, finalized(recorder).run() as guest:
         guest.smcr = 15
         guest.smstart()
         for _ in range(1100):
