@@ -155,7 +155,7 @@ class ModelVcpu:
 
 
 class ModelRun:
-    """kvmsve.vcpu.Run."""
+    """kvmsve.machine.vcpu.Run."""
 
     def __init__(self, vcpu: Any, guest: Any) -> None:
         self._vcpu = vcpu
@@ -169,7 +169,7 @@ class ModelRun:
 
 
 class ModelBank:
-    """kvmsve.guest.Bank."""
+    """kvmsve.machine.guest.Bank."""
 
     def __init__(self, read: Callable[[int], bytes], write: Callable[[int, bytes], None]) -> None:
         self._read = read
@@ -185,7 +185,7 @@ class ModelBank:
 
 
 class ModelGuest:
-    """kvmsve.guest.Guest."""
+    """kvmsve.machine.guest.Guest."""
 
     def __init__(self, other: Any) -> None:
         self._other = other

@@ -5,48 +5,23 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from architecture import (
+    FLOOR_OF,
+    FOLDERS,
+    FRONT,
+    TREES,
+    folder_of,
+    foreign_underscores,
+    hidden_imports,
+    imports_of,
+    reached_from,
+    side_doors,
+    upward_imports,
+)
 from places import PACKAGE
 
-FLOORS = [
-    ["errors", "files", "_ffi"],
-    ["facts"],
-    ["rules", "batch"],
-    ["machine"],
-    ["state"],
-    ["ops", "report"],
-    ["recording"],
-    ["device", "lint", "diff"],
-    ["cli"],
-]
-FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-TREES = {path.relative_to(PACKAGE): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
-FRONT = {Path("__init__.py"), Path("__main__.py")}  # what users see of all floors
 MODULES = pytest.mark.parametrize("path", sorted(TREES), ids=str)
-FOLDERS = sorted({path.parts[0] for path in TREES if len(path.parts) > 1})
-
-
-def folder_of(path: Path) -> str:
-    """A module's folder; for a module at the top its own name."""
-    return path.parts[0].removesuffix(".py")
-
-
-def imports_of(tree: ast.Module, path: Path) -> set[tuple[str, str]]:
-    """What a module imports of kvmsve, wherever in its text: pairs of a dotted module and a name in it."""
-    package = ("kvmsve", *path.parent.parts)
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            start = package[: len(package) + 1 - node.level] if node.level else ()
-            base = ".".join(filter(None, (*start, node.module)))
-            found |= {(base, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {(alias.name, "") for alias in node.names}
-    return {(base.removeprefix("kvmsve").strip("."), name) for base, name in found if f"{base}.".startswith("kvmsve.")}
-
-
-def imported_folders(path: Path) -> set[str]:
-    """The floors' entries that a module imports from: a module at the top by its own name."""
-    return {(base or name).split(".")[0] for base, name in imports_of(TREES[path], path)}
+RUNS_COMMANDS = Path("cli/program.py")  # imports the module of the command that was given, of its own folder
 
 
 @pytest.mark.parametrize(
@@ -54,11 +29,15 @@ def imported_folders(path: Path) -> set[str]:
     [
         ("from . import layout, regid", "facts/abi.py", {("facts", "layout"), ("facts", "regid")}),
         ("def f():\n    from .cpu import CpuRegs", "machine/guest.py", {("machine.cpu", "CpuRegs")}),
+        ("if TYPE_CHECKING:\n    from ..cli import main", "machine/guest.py", {("cli", "main")}),
         ("from ..facts import Abi", "rules/views.py", {("facts", "Abi")}),
+        ("from ..facts import abi as x", "rules/__init__.py", {("facts", "abi")}),
         ("from .._ffi import lib", "machine/regfile.py", {("_ffi", "lib")}),
         ("from kvmsve.machine import Vcpu", "lint/report.py", {("machine", "Vcpu")}),
         ("from kvmsve import machine", "lint/report.py", {("", "machine")}),
         ("import kvmsve.cli, numpy", "lint/report.py", {("cli", "")}),
+        ("import kvmsve", "lint/report.py", {("", "")}),
+        ("from .. import Host", "lint/report.py", {("", "Host")}),
         ("import numpy\nfrom concurrent.futures import wait", "batch.py", set()),
         ("from .facts import layout", "batch.py", {("facts", "layout")}),
     ],
@@ -67,71 +46,137 @@ def test_the_walk_sees_every_way_to_import(source, path, expected):
     assert imports_of(ast.parse(source), Path(path)) == expected
 
 
+@pytest.mark.parametrize(
+    ("source", "path", "wrong"),
+    [
+        ("from ..machine import Vcpu", "rules/views.py", {"machine"}),
+        ("from ..lint import lint", "diff/revisions.py", {"lint"}),  # a neighbour on the floor
+        ("from kvmsve.cli import main", "errors.py", {"cli"}),
+        ("def f():\n    from ..recording import record", "ops/play.py", {"recording"}),
+        ("from .. import Host", "lint/report.py", {"Host"}),  # all floors are behind the front
+        ("import kvmsve", "lint/report.py", {""}),
+        ("from ..facts import Abi\nfrom ..errors import KvmError\nfrom .views import View", "rules/onereg.py", set()),
+    ],
+)
+def test_an_import_upwards_is_seen(source, path, wrong):
+    assert upward_imports(ast.parse(source), Path(path)) == wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "wrong"),
+    [
+        ("from ..machine.registers import Registers", "ops/play.py", {"machine.registers.Registers"}),
+        ("from ..machine import registers", "ops/play.py", {"machine.registers"}),  # a module that is not exported
+        ("from ..machine import RegFile", "ops/play.py", {"machine.RegFile"}),
+        ("from ..machine import *", "ops/play.py", {"machine.*"}),
+        ("from .. import machine", "ops/play.py", {".machine"}),
+        ("import kvmsve.machine.vcpu", "ops/play.py", {"machine.vcpu."}),
+        ("import kvmsve.machine", "ops/play.py", {"machine."}),
+        ("from ..machine import Vcpu\nfrom ..facts import regid\nfrom .outcome import Op", "ops/play.py", set()),
+        ("from .. import errors, files", "ops/play.py", set()),
+    ],
+)
+def test_a_side_door_is_seen(source, path, wrong):
+    assert side_doors(ast.parse(source), Path(path)) == wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("from importlib import import_module\nimport_module('kvmsve.cli')", {"import_module"}),
+        ("import importlib\nimportlib.import_module('.cli', 'kvmsve')", {"import_module"}),
+        ("__import__('kvmsve.cli')", {"__import__"}),
+        ("import sys\nsys.modules['kvmsve.cli'].main()", {"sys.modules"}),
+        ("exec('import kvmsve.cli')", {"exec"}),
+        ("import runpy\nrunpy.run_path('guest.py')", set()),  # a user's file
+    ],
+)
+def test_an_import_without_a_statement_is_seen(source, wrong):
+    assert hidden_imports(ast.parse(source)) == wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("from .views import _view", {"_view"}),
+        ("from . import views\nviews._view()", {"_view"}),
+        ("vcpu._regs.look()", {"_regs"}),
+        ("class A(B):\n    def f(self):\n        return self._theirs", {"_theirs"}),  # of a base class elsewhere
+        (
+            "from ..machine.registers import Registers\nclass A(Registers):\n    def f(self):\n        self._regs",
+            {"_regs"},
+        ),
+        ("vcpu._Vcpu__regs", {"_Vcpu__regs"}),
+        ("vcpu.__regs", {"__regs"}),
+        ("getattr(vcpu, '_regs')", {"_regs"}),
+        ("object.__setattr__(vcpu, '_regs', 1)", {"_regs"}),
+        ("operator.attrgetter('system._regs')", {"_regs"}),
+        ("class A:\n    def f(self, other):\n        self._mine = other._mine", set()),
+        ("class A:\n    __slots__ = ('_mine',)\n    def f(self):\n        return self._mine", set()),
+        ("class A:\n    _mine: int\n    def f(self):\n        return self._mine or self.__class__", set()),
+        ("op._replace(vcpu=1)", set()),
+        ("from .outcome import Difference\nclass A(Difference):\n    def f(self):\n        self._told = 1", set()),
+    ],
+)
+def test_an_underscore_name_of_another_module_is_seen(source, wrong):
+    assert foreign_underscores(ast.parse(source), Path("ops/play.py")) == wrong
+
+
 def test_every_folder_has_a_floor():
     assert {folder_of(path) for path in TREES.keys() - FRONT} == FLOOR_OF.keys() - {"_ffi"}
 
 
+def test_no_folder_is_in_a_folder():
+    assert [path for path in TREES if len(path.parts) > 2] == []
+
+
 @MODULES
 def test_a_folder_imports_only_from_floors_below(path):
-    if path in FRONT:
-        return
-    own = folder_of(path)
-    others = imported_folders(path) - {own}
-    assert all(FLOOR_OF[other] < FLOOR_OF[own] for other in others), others
+    assert path in FRONT or upward_imports(TREES[path], path) == set()
+
+
+@MODULES
+def test_other_folders_are_entered_through_what_they_export(path):
+    assert path == Path("__main__.py") or side_doors(TREES[path], path) == set()
+
+
+@MODULES
+def test_imports_are_statements(path):
+    assert hidden_imports(TREES[path]) == ({"import_module"} if path == RUNS_COMMANDS else set())
+
+
+@MODULES
+def test_nobody_uses_another_modules_underscore_names(path):
+    assert foreign_underscores(TREES[path], path) == set()
 
 
 @MODULES
 def test_a_module_imports_its_own_folder_only_downwards(path):
     """Some order of a folder's modules has every import point back: there is no circle."""
-    own, reached, todo = ".".join(path.with_suffix("").parts), set(), [path]
-    while todo:
-        at = todo.pop()
-        for base, name in imports_of(TREES[at], at):
-            for dotted in (base, f"{base}.{name}"):
-                other = Path(*dotted.split(".")).with_suffix(".py")
-                if other in TREES and other.parent == path.parent and other not in reached:
-                    reached.add(other)
-                    todo.append(other)
-    assert path not in reached, own
+    assert path not in reached_from(path, TREES)
 
 
-@MODULES
-def test_other_folders_are_entered_through_what_they_export(path):
-    for base, name in imports_of(TREES[path], path):
-        folder, *inner = base.split(".")
-        if folder not in FOLDERS or folder == folder_of(path) or path == Path("__main__.py"):
-            continue
-        assert name in import_module(f"kvmsve.{folder}").__all__, f"{base}.{name}"
-        assert not inner, f"{base}: from {folder} itself"
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {"facts/abi.py": "from . import regid", "facts/regid.py": "def f():\n    from .abi import Abi"},
+        {"facts/abi.py": "from ..facts import regid", "facts/regid.py": "from kvmsve.facts.abi import Abi"},
+        {"facts/__init__.py": "from .abi import Abi", "facts/abi.py": "from . import Abi"},
+        {"facts/__init__.py": "from .abi import Abi", "facts/abi.py": "from kvmsve.facts import Abi"},
+        {"facts/abi.py": "import kvmsve.facts.abi"},
+    ],
+)
+def test_a_circle_in_a_folder_is_seen(sources):
+    trees = {Path(name): ast.parse(source) for name, source in sources.items()}
+    assert [path for path in trees if path not in reached_from(path, trees)] == []
 
 
-@MODULES
-def test_nobody_uses_another_modules_underscore_names(path):
-    names = {name for _, name in imports_of(TREES[path], path)}
-    assert not {name for name in names if name.startswith("_")} - {"_ffi"}
-    tree = TREES[path]
-    own = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and is_self(node.value)}
-    own |= {getattr(node, "name", "") for node in ast.walk(tree)} | slots_of(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
-            assert node.attr in own or node.attr in PUBLIC_UNDERSCORES, f"line {node.lineno}: {node.attr}"
-
-
-PUBLIC_UNDERSCORES = {"_replace", "_fields", "_make", "_asdict", "_SubParsersAction", "_mutex"}  # so named by others
-
-
-def is_self(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id in ("self", "cls")
-
-
-def slots_of(tree: ast.Module) -> set[str]:
-    """Every string of the module's __slots__."""
-    found = [node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and named(node) == "__slots__"]
-    return {leaf.value for value in found for leaf in ast.walk(value) if isinstance(leaf, ast.Constant)}
-
-
-def named(node: ast.Assign) -> str:
-    return getattr(node.targets[0], "id", "")
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_a_folder_exports_is_there(folder):
+    exported = import_module(f"kvmsve.{folder}").__all__
+    assert len({*exported}) == len(exported) > 0
+    exec(f"from kvmsve.{folder} import {', '.join(exported)}", {})
+    assert [name for name in exported if name.startswith("_")] == []
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -141,8 +186,9 @@ def test_a_folder_says_what_lives_there_and_what_does_not(folder):
 
 
 def test_only_the_machine_and_the_batch_reach_the_c_module():
-    reaching = {str(path) for path in TREES if "_ffi" in imported_folders(path)}
-    assert reaching == {"machine/regfile.py", "batch.py"}
+    imports = {(str(path), base or name, name) for path, tree in TREES.items() for base, name in imports_of(tree, path)}
+    assert {path for path, base, _ in imports if base == "_ffi"} == {"machine/regfile.py", "batch.py"}
+    assert {base for _, base, name in imports if name in ("ffi", "lib")} == {"_ffi"}  # nobody hands it on
 
 
 @MODULES

@@ -6,7 +6,8 @@
     vcpu = device.ioctl(vm, uapi.KVM_CREATE_VCPU, 0)
     device.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, uapi.VCPU_INIT.pack(5, 1 << 4, 0, 0, 0, 0, 0, 0))
 
-Descriptors are real: os.close, os.dup, mmap.mmap and select.poll take them.
+Descriptors are real: os.close, os.dup, mmap.mmap and select.poll take them. `launch` puts all this in front of a
+program. What a call does to a vCPU is in machine.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ __all__ = ["Device", "host", "launch", "program", "script", "shim", "uapi"]  # m
 
 
 class Device:
-    """A /dev/kvm of a host; programs that look at more than vectors want one of machine.create_host.
+    """A /dev/kvm of a host; programs that look at more than vectors want one of device.host.create_host.
 
     `machine` is what the calls are made on: the host, or the Recorder that kvmsve.record gives. `script` says what
     guests do in KVM_RUN. `trace` is called with a line for every ioctl. A run whose guest has nothing to do lasts
