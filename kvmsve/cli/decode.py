@@ -7,7 +7,7 @@ import argparse
 from ..errors import HostOops, KvmError
 from ..facts import regid
 from ..machine import Vcpu
-from .common import create_vcpu
+from .described import create_vcpu
 
 
 def run(options: argparse.Namespace) -> int:

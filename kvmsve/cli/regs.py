@@ -7,7 +7,8 @@ import sys
 
 from ..errors import KvmError
 from ..facts import regid
-from .common import UsageError, create_vcpu
+from .common import UsageError
+from .described import create_vcpu
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,7 +7,8 @@ import argparse
 from ..device import host as device_host
 from ..device import launch, script, shim
 from ..device import program as device_program
-from .common import UsageError, complain, sme_vqs
+from .common import UsageError, complain
+from .described import sme_vqs
 
 
 def run(options: argparse.Namespace) -> int:
