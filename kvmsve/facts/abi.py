@@ -5,8 +5,8 @@ A rule reads a field. `revisions` has the values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import Any, NamedTuple
 
 from . import regid
 
@@ -45,8 +45,7 @@ class ZaGate(Enum):
     EBUSY_FIRST = "no, EBUSY before FINALIZE is asked for"
 
 
-@dataclass(frozen=True, slots=True)
-class Za:
+class Za(NamedTuple):
     """How IDs stand for rows of ZA.
 
     The window has 16 * (streaming vq + vq_bias) rows, in unsigned arithmetic and modulo `window_modulus`; a row's
@@ -78,8 +77,17 @@ class RegList(Enum):
     BY_SVCR = "what can be accessed now"
 
 
-@dataclass(frozen=True, slots=True)
-class Abi:
+class DataclassFields:
+    """What dataclasses.replace() and fields() ask of a class, for a named tuple; dataclasses is slow to import."""
+
+    def __get__(self, _: object, owner: Any) -> Any:
+        from dataclasses import make_dataclass
+
+        fields = make_dataclass(owner.__name__, owner._fields)
+        return fields.__dataclass_fields__  # type: ignore[attr-defined]
+
+
+class Abi(NamedTuple):
     """One revision of the register ABI. Numbers are the kernel's, None is what a revision does not have."""
 
     name: str
@@ -123,3 +131,6 @@ class Abi:
     def vls_ids(self) -> tuple[int, ...]:
         """The IDs of the pseudo-registers that hold a vCPU's lengths: SVE_VLS, and SME_VLS where there is one."""
         return (regid.SVE_VLS,) if self.sme_vls is None else (regid.SVE_VLS, self.sme_vls)
+
+
+Abi.__dataclass_fields__ = Za.__dataclass_fields__ = DataclassFields()  # type: ignore[attr-defined]

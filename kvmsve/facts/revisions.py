@@ -6,9 +6,6 @@ revision differ from the texts, they decide.
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import replace
-
 from . import regid
 from .abi import Abi, RegList, SmidrRule, SvcrWrite, UserFormat, ViewRule, Za, ZaGate
 
@@ -39,21 +36,18 @@ RFC_V2_POSTED = Abi(
     za=Za(ZaGate.UNREACHABLE, vq_bias=-1),
     smidr=SmidrRule.OOPS,
 )
-RFC_V2_R1 = replace(
-    RFC_V2_POSTED,
+RFC_V2_R1 = RFC_V2_POSTED._replace(
     name="rfc-v2-r1",
     summary="as posted, with the feature mask that lets SME be enabled (R1)",
     max_features=9,
 )
-RFC_V2_R123 = replace(
-    RFC_V2_R1,
+RFC_V2_R123 = RFC_V2_R1._replace(
     name="rfc-v2-r123",
     summary="also: SME without SVE works, vCPUs without SME are never converted (R1 to R3)",
     sme_without_sve=True,
     user_format=UserFormat.VCPU_HAS_SME,
 )
-RFC_V2 = replace(
-    RFC_V2_R123,
+RFC_V2 = RFC_V2_R123._replace(
     name="rfc-v2",
     summary="RFC v2 as it was meant (R1 to R5): also ZA and ZT0, and a reset that clears everything",
     init_checks_host_sme=True,
@@ -79,15 +73,13 @@ V3 = Abi(
     pfr1_sme_writable=False,
     smidr=SmidrRule.PER_VCPU,
 )
-V4 = replace(
-    V3,
+V4 = V3._replace(
     name="v4",
     summary="14 Feb 2025: as v3, and ID_AA64PFR1_EL1.SME can be lowered; SME beside EL2",
     pfr1_sme_writable=True,
     sme_with_el2=True,
 )
-V5 = replace(
-    V4,
+V5 = V4._replace(
     name="v5",
     summary="17 Apr 2025: a SET of SVCR flushes what SMSTART and SMSTOP would",
     max_features=10,
@@ -95,19 +87,17 @@ V5 = replace(
     sme_cap=240,
     svcr_write=SvcrWrite.FLUSH,
 )
-V6 = replace(V5, name="v6", summary="25 Jun 2025: as v5", sme_cap=243)
-V7 = replace(
-    V6,
+V6 = V5._replace(name="v6", summary="25 Jun 2025: as v5", sme_cap=243)
+V7 = V6._replace(
     name="v7",
     summary="22 Aug 2025: SMIDR_EL1 belongs to the VM",
     sme_cap=244,
     smidr=SmidrRule.PER_VM,
     smprimap_is_zero=True,
 )
-V8 = replace(V7, name="v8", summary="2 Sep 2025: as v7")
-V9 = replace(V8, name="v9", summary="23 Dec 2025: SME_VLS has another ID", sme_cap=247, sme_vls=regid.SME_VLS_FFFE)
-V10 = replace(
-    V9,
+V8 = V7._replace(name="v8", summary="2 Sep 2025: as v7")
+V9 = V8._replace(name="v9", summary="23 Dec 2025: SME_VLS has another ID", sme_cap=247, sme_vls=regid.SME_VLS_FFFE)
+V10 = V9._replace(
     name="v10",
     summary="6 Mar 2026: ZA and ZT0 work and are listed; Z and P work without SVE; FFR needs FA64",
     sme_cap=248,
@@ -118,8 +108,7 @@ V10 = replace(
     zt0=regid.ZT0,
     reg_list=RegList.SME_STATIC,
 )
-V11 = replace(
-    V10,
+V11 = V10._replace(
     name="v11",
     summary="9 Jul 2026: the register list follows SVCR; ZA rows have 8-bit numbers",
     sme_cap=None,
@@ -129,7 +118,7 @@ V11 = replace(
     smidr=SmidrRule.PER_SME_VM,
     reg_list=RegList.BY_SVCR,
 )
-V12 = replace(V11, name="v12", summary="9 Jul 2026: v11 sent again")
+V12 = V11._replace(name="v12", summary="9 Jul 2026: v11 sent again")
 NEXT = V12
 
 REVISIONS: dict[str, Abi] = {
@@ -145,6 +134,8 @@ def abi(name: str) -> Abi:
     """The revision that recording headers call `name`; ValueError names the near ones."""
     if name in REVISIONS:
         return REVISIONS[name]
+    import difflib
+
     near = difflib.get_close_matches(name, REVISIONS, n=1)
     hint = f"did you mean {near[0]}?" if near else "there are " + ", ".join(REVISIONS)
     raise ValueError(f"no revision is called {name!r}; {hint}")

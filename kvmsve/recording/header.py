@@ -65,8 +65,7 @@ class Header:
         if revision.name == recorded.name:
             return self
         if revision.sme_feature is not None and recorded.sme_feature is not None:
-            revision = replace(
-                revision,
+            revision = revision._replace(
                 sme_feature=recorded.sme_feature,
                 sme_cap=recorded.sme_cap,
                 sme_vls=recorded.sme_vls,
@@ -109,7 +108,7 @@ def parse_header(line: bytes) -> Header:
         raise BadLine(complaint)
     host = read_fields(RecordedHost, fields["host"])
     try:
-        header = Header(replace(abi(fields["abi"]), **_numbers(host)), host, str(fields.get("source", "")))
+        header = Header(abi(fields["abi"])._replace(**_numbers(host)), host, str(fields.get("source", "")))
         header.create_host()
     except ValueError as error:
         raise BadLine(str(error)) from None

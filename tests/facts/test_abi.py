@@ -3,7 +3,7 @@
 import errno
 import json
 import lzma
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,7 +66,7 @@ def test_abi_finds_every_revision_by_its_name(name, max_features):
 
 
 def test_the_package_names_every_revision():
-    exported = {value for value in vars(kvmsve).values() if isinstance(value, kvmsve.Abi)}
+    exported = {value for name in kvmsve.__all__ if isinstance(value := getattr(kvmsve, name), kvmsve.Abi)}
     assert {revision.name for revision in exported} == {*REVISIONS} == {*MAINLINE, *RFC, *LATER}
     assert len({revision.summary for revision in exported}) == len(exported)
 
@@ -126,9 +126,9 @@ def test_the_repairs_of_section_8():
 
 
 def test_a_revision_cannot_be_changed():
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         RFC_V2.max_features = 10
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         RFC_V2.za.vq_bias = -1
     assert RFC_V2 != RFC_V2_POSTED == replace(RFC_V2_POSTED)
 
