@@ -5,7 +5,9 @@ from .errors import GuestUndefined, HostOops, KvmError
 from .facts import (
     MAINLINE_6_1,
     MAINLINE_6_12,
+    MAINLINE_7_2,
     MAINLINE_7_3,
+    MAINLINE_7_4,
     NEXT,
     REVISIONS,
     RFC_V2,
@@ -35,7 +37,9 @@ from .state import SavedVcpu, restore, save
 __all__ = [
     "MAINLINE_6_1",
     "MAINLINE_6_12",
+    "MAINLINE_7_2",
     "MAINLINE_7_3",
+    "MAINLINE_7_4",
     "NEXT",
     "REVISIONS",
     "RFC_V2",
