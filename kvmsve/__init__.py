@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from .facts import (
         MAINLINE_6_1,
         MAINLINE_6_12,
+        MAINLINE_7_2,
         MAINLINE_7_3,
+        MAINLINE_7_4,
         NEXT,
         REVISIONS,
         RFC_V2,
@@ -44,7 +46,9 @@ if TYPE_CHECKING:
 __all__ = [
     "MAINLINE_6_1",
     "MAINLINE_6_12",
+    "MAINLINE_7_2",
     "MAINLINE_7_3",
+    "MAINLINE_7_4",
     "NEXT",
     "REVISIONS",
     "RFC_V2",

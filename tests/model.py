@@ -8,8 +8,18 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import cache
 
-VALID_FEATURES = {"mainline-6.1": 0x7F, "mainline-6.12": 0x7F, "mainline-7.3": 0x3FF} | {
+import kernels
+import model_id_registers
+
+VALID_FEATURES = {
+    "mainline-6.1": 0x7F,
+    "mainline-6.12": 0x7F,
+    "mainline-7.2": 0x1FF,
+    "mainline-7.3": 0x3FF,
+    "mainline-7.4": 0x3FF,
+} | {
     "rfc-v2-posted": 0xFF,
     "rfc-v2-r1": 0x1FF,
     "rfc-v2-r123": 0x1FF,
@@ -35,10 +45,6 @@ SVCR, TPIDR2 = SYSREG | 0xDA12, SYSREG | 0xDE85
 PFR0, PFR1, ZFR0, SMFR0 = SYSREG | 0xC020, SYSREG | 0xC021, SYSREG | 0xC024, SYSREG | 0xC025
 OWNER = {ZCR: SVE, SMCR: SME, SMIDR: SME, SVCR: SME, TPIDR2: SME}
 ID_OWNER = {PFR0: (SVE, 0xF << 32), ZFR0: (SVE, -1), PFR1: (SME, 0xF << 24), SMFR0: (SME, -1)}
-ID_FIELDS = {
-    ZFR0: [(shift, 4) for shift in range(0, 64, 4)],
-    SMFR0: [(63, 1), (56, 4), (52, 4), (48, 1), (44, 4), (43, 1), (42, 1), (36, 4), (35, 1), (34, 1), (33, 1), (32, 1)],
-}
 
 PSTATE, MPIDR = 0x6030000000100042, 0x603000000013C005
 CORE_U64 = [0x6030000000100000 | slot for slot in range(0, 0x52, 2)]
@@ -60,7 +66,34 @@ SYSREG_IDS = [
 ]
 DEMUX_IDS = [0x6020000000110000 | n for n in range(14)]
 OTHER_IDS = [*FIRMWARE_IDS, *TIMER_IDS, *INVARIANT_IDS, *SYSREG_IDS, *DEMUX_IDS]
-OTHER = frozenset(OTHER_IDS)
+OSLSR, CLIDR, CTR = SYSREG | 0x808C, SYSREG | 0xC801, SYSREG | 0xD801
+IMPLEMENTATION = (SYSREG | 0xC000, SYSREG | 0xC006, SYSREG | 0xC807)  # MIDR_EL1, REVIDR_EL1, AIDR_EL1
+PMU_FEATURE, POINTER_AUTHENTICATION = 3, 1 << 5 | 1 << 6
+
+
+def inserted(ids: list[int], more: list[int]) -> list[int]:
+    """The list with more system registers, each before the first sorted one that is greater."""
+    ids, start = list(ids), ids.index(SYSREG | 0x8004)
+    for reg_id in more:
+        later = (n for n in range(start, len(ids)) if ids[n] > reg_id or ids[n] >> 52 != SYSREG >> 52)
+        ids.insert(next(later), reg_id)
+    return ids
+
+
+@cache
+def optional_ids(kernel: str) -> dict[str, frozenset[int]]:
+    """What a real kernel lists more of a vCPU with a feature."""
+    none = set(kernels.listed(kernel, "none"))
+    return {feature: frozenset(set(kernels.listed(kernel, feature)) - none) for feature in ("pmu", "pauth")}
+
+
+@cache
+def other_ids(kernel: str | None) -> list[int]:
+    """The list beside core and vectors of a vCPU with every feature; None is RFC v2, with the features of 6.12."""
+    if kernel is not None:
+        full = kernels.listed(kernel, "sve+pmu+pauth")
+        return [reg_id for reg_id in full if reg_id >> 16 & 0xFFF not in (0x10, 0x15)]
+    return inserted(OTHER_IDS, sorted(frozenset().union(*optional_ids("6.12").values())))
 
 
 class Refused(Exception):
@@ -138,7 +171,9 @@ class Host:
         self.revision = revision
         self.rfc = revision.startswith("rfc")
         self.fpmr = False
-        self.sme_feature, self.vls_ids, self.other_ids = FEATURE[SME], VLS_ID, OTHER
+        self.sme_feature, self.vls_ids = FEATURE[SME], VLS_ID
+        self.kernel = kernels.KERNELS.get("mainline-7.3" if revision == "mainline-7.4" else revision)
+        self._know_registers()
         self.vqs = (frozenset(sve_vqs), frozenset(sme_vqs if self.rfc else ()))
         self.has = (bool(self.vqs[SVE]), bool(self.vqs[SME]))
         self.max_vq = tuple(min(max(vqs, default=0), KVM_MAX_VQ) for vqs in self.vqs)
@@ -150,24 +185,32 @@ class Host:
         self.id_regs = {
             PFR0: 0x11 | self.has[SVE] << 32,
             PFR1: (2 if self.sme2 else 1) << 24 if self.has[SME] else 0,
-            ZFR0: int(self.has[SVE]),
+            ZFR0: int(self.has[SVE] or self.has[SME]),
             SMFR0: self.fa64 << 63 | self.sme2 << 56,
         } | dict(id_regs or {})
         self.valid_features = VALID_FEATURES[revision]
         if features_offered is None:
-            features_offered = {0, 1, 2, 3}
+            features_offered = {0, 1, 2, 3} | ({8} if self.kernel in ("7.2", "7.3") else set())
             if self.has[SVE]:
                 features_offered.add(FEATURE[SVE])
             if revision in ("rfc-v2-r1", "rfc-v2-r123") or (revision == "rfc-v2" and self.has[SME]):
                 features_offered.add(FEATURE[SME])
         self.features_offered = frozenset(features_offered)
 
+    def _know_registers(self) -> None:
+        """Which registers there are beside core and vectors, and what makes the optional ones be there."""
+        self.other_ids = other_ids(self.kernel)
+        self.known = frozenset(self.other_ids)
+        self.optional = optional_ids(self.kernel or "6.12")
+        self.id_rules = model_id_registers.rules(self.revision, self.kernel)
+
     def create_vm(self) -> Vm:
         return Vm(self)
 
     def check_extension(self, cap: int) -> int:
         """Section 1.1."""
-        return {70: 1, 170: int(self.has[SVE]), 231: int(self.has[SME])}.get(cap, 0)
+        writable_imp_id = {239: 1} if self.kernel in ("7.2", "7.3") else {}
+        return (writable_imp_id | {70: 1, 170: int(self.has[SVE]), 231: int(self.has[SME])}).get(cap, 0)
 
 
 class Vm:
@@ -179,9 +222,18 @@ class Vm:
         self.id_regs: dict[int, int] = {}
         self.ran = False
         self.indices: set[int] = set()
+        self.imp_id_writable = False
+
+    def enable_cap(self, cap: int) -> None:
+        """Section 11E(24): before the first vCPU, in kernels that have it."""
+        if cap != 239 or self.host.kernel not in ("7.2", "7.3") or self.indices:
+            raise Refused(errno.EINVAL)
+        self.imp_id_writable = True
 
     def create_vcpu(self, index: int) -> Vcpu:
-        """KVM_CREATE_VCPU: 512 of them, each once."""
+        """KVM_CREATE_VCPU: 512 of them, each once; 6.1 looks at 32 bits of the number."""
+        if self.host.kernel == "6.1":
+            index %= 1 << 32
         if not 0 <= index < 512:
             raise Refused(errno.EINVAL)
         if index in self.indices:
@@ -274,8 +326,11 @@ class Vcpu:
         if self.host.revision == "mainline-6.1":
             width_differs = known is not None and bool((known ^ features) & 2)
             known = self.features
+        offered = self.host.features_offered
+        if self.host.kernel == "7.3" and PMU_FEATURE in wanted & offered:
+            offered |= {9}
         if (
-            not wanted <= self.host.features_offered
+            not wanted <= offered
             or len(wanted & {5, 6}) == 1
             or (self.host.rfc and (wanted >= {7, FEATURE[SVE]} or wanted >= {7, 1}))
             or known not in (None, features)
@@ -323,7 +378,10 @@ class Vcpu:
         """Section 2.7."""
         self._check_ready()
         ids = [*CORE_U64, *([] if self.has_vector else CORE_V), *CORE_STATUS]
-        ids += [*(SVE_IDS if self.has(SVE) else []), *(reg_id for reg_id in OTHER_IDS if self._visible(reg_id))]
+        ids += [
+            *(SVE_IDS if self.has(SVE) else []),
+            *(reg_id for reg_id in self.host.other_ids if self._visible(reg_id)),
+        ]
         if n is not None and n < len(ids):
             raise Refused(errno.E2BIG, room=len(ids))
         return ids
@@ -419,7 +477,7 @@ class Vcpu:
             else:
                 self._set_vector(self._vector(reg_id), data)
         else:
-            value = self._fetch(data, width(reg_id) if reg_id in OTHER else 8)
+            value = self._fetch(data, width(reg_id) if reg_id in self.host.known else 8)
             self._check_other(reg_id)
             self._store(reg_id, value)
 
@@ -440,7 +498,15 @@ class Vcpu:
             raise Refused(errno.EINVAL)
 
     def _visible(self, reg_id: int) -> bool:
-        return reg_id in OTHER and (reg_id not in OWNER or self.has(OWNER[reg_id]))
+        return self._is_known(reg_id) and (reg_id not in OWNER or self.has(OWNER[reg_id]))
+
+    def _is_known(self, reg_id: int) -> bool:
+        """The kernel has it, and the vCPU the PMU or pointer authentication that it may be of."""
+        if reg_id in self.host.optional["pmu"]:
+            return bool(self.features >> PMU_FEATURE & 1)
+        if reg_id in self.host.optional["pauth"]:
+            return self.features & POINTER_AUTHENTICATION == POINTER_AUTHENTICATION
+        return reg_id in self.host.known
 
     def _check_other(self, reg_id: int) -> None:
         """Section 3.3; SET fetches the value before this."""
@@ -457,7 +523,7 @@ class Vcpu:
             raise Oops("GET of SMIDR_EL1")
         if reg_id in CORE_V:
             value = self.v[CORE_V.index(reg_id)]
-        elif reg_id in ID_OWNER:
+        elif self._is_id(reg_id):
             value = self._id_value(reg_id)
         else:
             value = self.regs.get(reg_id, self._reset_value(reg_id))
@@ -470,15 +536,32 @@ class Vcpu:
             return 0b1_1101_0011 if aarch32 else 0b11_1100_1001 if el2 else 0b11_1100_0101
         if reg_id == MPIDR:
             return 0x8000_0000 + self.index // 4096 * 0x1_0000 + self.index // 16 % 256 * 0x100 + self.index % 16
+        if reg_id == OSLSR:
+            return self.host.id_regs.get(reg_id, 8)
         return self.host.id_regs.get(reg_id, 0)
 
     def _store(self, reg_id: int, value: int) -> None:
         if reg_id in CORE_V:
             self.v[CORE_V.index(reg_id)] = value
-        elif reg_id in ID_OWNER:
+        elif self._is_id(reg_id):
             self._set_id(reg_id, value)
         elif reg_id != SMIDR:
+            self._check_value(reg_id, value)
             self.regs[reg_id] = value
+
+    def _check_value(self, reg_id: int, value: int) -> None:
+        """Registers of each vCPU that do not take every value (real kernels' answers; section 11E(24))."""
+        present = int.from_bytes(self._load(reg_id), self.host.byteorder)
+        if reg_id == OSLSR and value not in (8, 10):
+            raise Refused(errno.EINVAL)
+        if reg_id == CTR and value != present:
+            raise Refused(errno.EINVAL)
+        if reg_id == CLIDR and (value >> 47 if CTR in self.host.id_rules.registers else value != present):
+            raise Refused(errno.EINVAL)
+
+    def _is_id(self, reg_id: int) -> bool:
+        """The VM has it, not the vCPU."""
+        return reg_id in self.host.id_rules.registers or reg_id in IMPLEMENTATION
 
     def _get_vls(self, kind: int) -> bytes:
         """Section 2.3."""
@@ -544,32 +627,31 @@ class Vcpu:
         if len(data) < size:
             raise Refused(errno.EFAULT)
 
-    # ID registers, section 1.4.
+    # ID registers, section 1.4, and section 11E(23, 24)
+
+    def _id_hidden(self, reg_id: int) -> int:
+        """The bits that the vCPU does not see."""
+        kind, mask = ID_OWNER.get(reg_id, (SVE, 0))
+        return (0 if self.has(kind) else mask) | model_id_registers.hidden(reg_id, self.features or 0)
 
     def _id_limit(self, reg_id: int) -> int:
-        kind, hidden = ID_OWNER[reg_id]
-        return self.host.id_regs[reg_id] & ~(0 if self.has(kind) else hidden)
+        return self.host.id_regs.get(reg_id, 0) & ~self._id_hidden(reg_id)
 
     def _id_value(self, reg_id: int) -> int:
-        return self.vm.id_regs.get(reg_id, self._id_limit(reg_id))
+        return self.vm.id_regs.get(reg_id, self.host.id_regs.get(reg_id, 0)) & ~self._id_hidden(reg_id)
 
     def _set_id(self, reg_id: int, value: int) -> None:
-        """6.1 takes only the present value; later kernels any safe one until the VM has run (set_id_reg())."""
+        """The present value is taken; another until the VM has run, if it is a safe one (set_id_reg())."""
         if value == self._id_value(reg_id):
             return
-        if self.host.revision == "mainline-6.1":
+        if reg_id in IMPLEMENTATION and not self.vm.imp_id_writable:
             raise Refused(errno.EINVAL)
-        if self.vm.ran:
+        if self.vm.ran and self.host.kernel != "6.1":
             raise Refused(errno.EBUSY)
-        limit = self._id_limit(reg_id)
-        changed = value ^ limit
-        if reg_id == PFR1 and value >> 24 & 15 <= limit >> 24 & 15:
-            changed &= ~(0xF << 24)
-        for shift, bits in ID_FIELDS.get(reg_id, ()):
-            mask = (1 << bits) - 1 << shift
-            if not value & mask:
-                changed &= ~mask
-        if changed:
+        if reg_id in IMPLEMENTATION:
+            if reg_id == IMPLEMENTATION[0] and value >> 32:
+                raise Refused(errno.EINVAL)
+        elif not self.host.id_rules.takes(reg_id, value, self._id_limit(reg_id)):
             raise Refused(errno.EINVAL)
         self.vm.id_regs[reg_id] = value
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 
 import model
+import model_id_registers
 from model import (
     CORE_BASE,
     CORE_SLOTS,
@@ -22,7 +23,6 @@ from model import (
     FFR_ID,
     FPSR,
     P_BASE,
-    PFR0,
     PFR1,
     SMCR,
     SMCR_EZT0,
@@ -55,7 +55,7 @@ from model import (
 
 __all__ = ["Guest", "Host", "Oops", "Refused", "Undefined", "Vcpu", "Vm"]
 
-SERIES = {f"v{number}": number for number in range(3, 13)}
+SERIES = {f"v{number}": number for number in range(3, 13)} | {"v10-recorded": 10}
 SME_CAP = {3: 239, 4: 239, 5: 240, 6: 243, 7: 244, 8: 244, 9: 247, 10: 248}
 WRITABLE_IMP_ID_REGS = 239
 SVE_FEATURE = 4
@@ -63,20 +63,10 @@ SVE_VLS = model.VLS_ID[SVE]
 
 MIDR, PFR2, FPMR = SYSREG | 0xC000, SYSREG | 0xC022, SYSREG | 0xDA22
 SME_ONLY = (SMCR, SVCR, TPIDR2)
-ID_REGS = (PFR0, PFR1, PFR2, ZFR0, SMFR0)
 NIBBLE = 0xF
 SVE_FIELD, SME_FIELD, FPMR_FIELD, FA64_FIELD = 32, 24, 32, 63
 IMP_MASK = {MIDR: 0xFFFFFFFF, SMIDR: 0x0FFFFFFFFFFF6FFF}
-ID_FIELDS = {
-    ZFR0: [(shift, 4) for shift in range(0, 64, 4)],
-    SMFR0: [
-        *((shift, 4) for shift in (36, 44, 52, 56)),
-        *((bit, 1) for bit in (0, 16, 23, 24, 25, 28, 29, 30, 32, 33, 34, 35, 40, 41, 42, 43, 48, 60, 63)),
-    ],
-}
-_AFTER_SVCR = model.OTHER_IDS.index(SVCR) + 1
-OTHER_IDS = [*model.OTHER_IDS[:_AFTER_SVCR], FPMR, *model.OTHER_IDS[_AFTER_SVCR:]]
-OTHER = frozenset(OTHER_IDS)
+LISTED = model.inserted(model.other_ids("7.3"), sorted([SMCR, SMIDR, SVCR, FPMR, TPIDR2]))
 
 
 class Host(model.Host):
@@ -104,19 +94,27 @@ class Host(model.Host):
         super().__init__(sve_vqs, sme_vqs, sme2, fa64, "rfc-v2", big_endian, id_regs, features_offered)
         self.revision, self.rfc = revision, False
         self.series = series = SERIES[revision]
+        self.id_series = 9 if revision == "v10-recorded" else series  # whose ID registers it has
         self.fpmr = fpmr
         self.id_regs = {PFR2: fpmr << FPMR_FIELD, SMIDR: 0} | self.id_regs
         self.sme_feature = (8 if series < 5 else 9) if sme_feature is None else sme_feature
-        self.sme_cap = SME_CAP.get(series) if sme_cap is None else sme_cap
+        numbered = 252 if revision == "v10-recorded" else SME_CAP.get(series)
+        self.sme_cap = numbered if sme_cap is None else sme_cap
         if sme_vls is None:
             sme_vls = 0x606000000017FFFF if series < 9 else 0x606000000017FFFE
-        self.vls_ids, self.other_ids = (SVE_VLS, sme_vls), OTHER
+        self.vls_ids = (SVE_VLS, sme_vls)
+        self._know_registers()
         self.valid_features = (1 << (max_features or (9 if series < 5 else 10))) - 1
         if features_offered is None:
             offered = {0, 1, 2, 3} | ({8} if self.valid_features >> 8 else set())
             offered -= {self.sme_feature}
             offered |= {bit for bit, there in zip((SVE_FEATURE, self.sme_feature), self.has, strict=True) if there}
             self.features_offered = frozenset(offered)
+
+    def _know_registers(self) -> None:
+        """The recorded posts were put on 7.3, and list what it does."""
+        self.other_ids, self.known, self.optional = LISTED, frozenset(LISTED), model.optional_ids("7.3")
+        self.id_rules = model_id_registers.rules(self.revision, None)
 
     def create_vm(self) -> Vm:
         return Vm(self)
@@ -130,10 +128,6 @@ class Vm(model.Vm):
     """A virtual machine; also knows whether userspace may write the implementation ID registers."""
 
     host: Host
-
-    def __init__(self, host: Host) -> None:
-        super().__init__(host)
-        self.imp_id_writable = False
 
     def _new_vcpu(self, index: int) -> Vcpu:
         return Vcpu(self, index)
@@ -224,7 +218,7 @@ class Vcpu(model.Vcpu):
         if self.series == 10 and not self.has(SVE):
             self.unwritten = len(sve_ids)
             sve_ids = []
-        ids += [*sve_ids, *self._sme_list(), *(reg_id for reg_id in OTHER_IDS if self._visible(reg_id))]
+        ids += [*sve_ids, *self._sme_list(), *(reg_id for reg_id in self.host.other_ids if self._visible(reg_id))]
         count = len(ids) + self.unwritten
         if n is not None and n < count:
             raise Refused(errno.E2BIG, room=count)
@@ -282,7 +276,7 @@ class Vcpu(model.Vcpu):
             self._check_scalar(reg_id)
             self._store(reg_id, self._fetch(data, width(reg_id)))
         else:
-            value = self._fetch(data, width(reg_id) if reg_id in OTHER else 8)
+            value = self._fetch(data, width(reg_id) if reg_id in self.host.known else 8)
             self._check_scalar(reg_id)
             self._store(reg_id, value)
 
@@ -334,21 +328,22 @@ class Vcpu(model.Vcpu):
             raise Refused(errno.EINVAL)
 
     def _visible(self, reg_id: int) -> bool:
-        """Section 6.8. SMPRI_EL1 and the EL2 registers never are, SMIDR_EL1 always is from v7 to v10 (7, 7)."""
+        """Section 6.8. SMPRI_EL1 and the EL2 registers never are, SMIDR_EL1 always is from v7 to v9 (7, 7; 11E, 22)."""
         if reg_id == ZCR:
             return self.has(SVE)
-        if reg_id in SME_ONLY or (reg_id == SMIDR and not 7 <= self.series <= 10):
+        if reg_id in SME_ONLY or (reg_id == SMIDR and not 7 <= self.host.id_series <= 9):
             return self.has(SME)
-        return self.fpmr if reg_id == FPMR else reg_id in OTHER
+        return self.fpmr if reg_id == FPMR else self._is_known(reg_id)
 
     def _value(self, reg_id: int) -> int:
         """The value of a core or system register."""
         if reg_id in CORE_V:
             return self.v[CORE_V.index(reg_id)]
-        if reg_id in ID_REGS:
-            return self._id_value(reg_id)
         if self._is_imp_id(reg_id):
-            return self.vm.id_regs.get(reg_id, self.host.id_regs.get(reg_id, 0))
+            first = 0 if reg_id == SMIDR and self.host.id_series == 10 else self.host.id_regs.get(reg_id, 0)
+            return self.vm.id_regs.get(reg_id, first)
+        if self._is_id(reg_id):
+            return self._id_value(reg_id)
         return self.regs.get(reg_id, self._reset_value(reg_id))
 
     def _load(self, reg_id: int) -> bytes:
@@ -357,13 +352,14 @@ class Vcpu(model.Vcpu):
     def _store(self, reg_id: int, value: int) -> None:
         if reg_id in CORE_V:
             self.v[CORE_V.index(reg_id)] = value
-        elif reg_id in ID_REGS:
-            self._set_id(reg_id, value)
         elif self._is_imp_id(reg_id):
             self._set_imp_id(reg_id, value)
+        elif self._is_id(reg_id):
+            self._set_id(reg_id, value)
         elif reg_id == SVCR:
             self._set_svcr(value)
         else:
+            self._check_value(reg_id, value)
             self.regs[reg_id] = value
 
     def _set_svcr(self, value: int) -> None:
@@ -381,38 +377,15 @@ class Vcpu(model.Vcpu):
 
     # ID registers, sections 6.8, 11A(6) and 11A(7).
 
-    def _id_limit(self, reg_id: int) -> int:
-        """The highest value, which is also the first."""
-        hidden = {
-            PFR0: 0 if self.has(SVE) else NIBBLE << SVE_FIELD,
-            PFR1: 0 if self.has(SME) else NIBBLE << SME_FIELD,
-            ZFR0: 0 if self.has(SVE) or (self.has(SME) and self.series >= 11) else WORD64,
-            SMFR0: 0 if self.has(SME) else WORD64,
-        }.get(reg_id, 0)
-        return self.host.id_regs[reg_id] & ~hidden
-
-    def _set_id(self, reg_id: int, value: int) -> None:
-        """SME (not in v3) and FPMR may be lowered, fields of ZFR0 and SMFR0 be zeroed; the rest must be the limit's."""
-        if value == self._id_value(reg_id):
-            return
-        if self.vm.ran:
-            raise Refused(errno.EBUSY)
-        limit = self._id_limit(reg_id)
-        changed = value ^ limit
-        lowered = {PFR1: SME_FIELD if self.series > 3 else None, PFR2: FPMR_FIELD}.get(reg_id)
-        if lowered is not None and value >> lowered & NIBBLE <= limit >> lowered & NIBBLE:
-            changed &= ~(NIBBLE << lowered)
-        for shift, bits in ID_FIELDS.get(reg_id, ()):
-            mask = (1 << bits) - 1 << shift
-            if not value & mask:
-                changed &= ~mask
-        if changed:
-            raise Refused(errno.EINVAL)
-        self.vm.id_regs[reg_id] = value
+    def _id_hidden(self, reg_id: int) -> int:
+        """From v10 on a vCPU with SME alone sees ID_AA64ZFR0_EL1 (11E, 22)."""
+        if reg_id == ZFR0 and self.has(SME) and self.host.id_series >= 10:
+            return 0
+        return super()._id_hidden(reg_id)
 
     def _is_imp_id(self, reg_id: int) -> bool:
         """SMIDR_EL1 is a plain register of the vCPU up to v6, the VM's later (5.2; 11C, 18)."""
-        return reg_id == MIDR or (reg_id == SMIDR and self.series >= 7)
+        return reg_id in model.IMPLEMENTATION or (reg_id == SMIDR and self.series >= 7)
 
     def _set_imp_id(self, reg_id: int, value: int) -> None:
         """Section 11A(6)."""
@@ -422,7 +395,7 @@ class Vcpu(model.Vcpu):
             raise Refused(errno.EINVAL)
         if self.vm.ran:
             raise Refused(errno.EBUSY)
-        if value & ~IMP_MASK[reg_id]:
+        if value & ~IMP_MASK.get(reg_id, WORD64):
             raise Refused(errno.EINVAL)
         self.vm.id_regs[reg_id] = value
 

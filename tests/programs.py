@@ -1,8 +1,7 @@
 """Random programs of ioctls and guest steps, done on the package and on a model alike (see test_random_programs.py).
 
 The model is tests/model.py, for v3 to v12 tests/model_by_mode.py. Left out is what the two sides differ in and no
-recording decides: writes of MIDR_EL1 and of other fields of ID registers, EL2, v3 to v12 on big-endian hosts, and
-KVM_ENABLE_CAP before v5, where 239 is another capability.
+recording decides: EL2, v3 to v12 on big-endian hosts, and KVM_ENABLE_CAP before v5, where 239 is another capability.
 
 Every operation is done by a function (twin, rng) that draws all it needs from `rng`; `run` also has a seed for each
 step of its guest.
@@ -16,11 +15,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import kernels
 import model
 import model_by_mode
+import model_id_registers
 from guest_programs import guest_step, some_bytes
 from model import SME
-from model_by_mode import FPMR, IMP_MASK, MIDR, PFR2, SERIES, SMIDR
+from model_by_mode import FPMR, IMP_MASK, PFR2, SERIES, SMIDR
 from twin import Twin, agree, outcome
 
 from kvmsve import Host, HostOops
@@ -53,9 +54,8 @@ BY_MODE_REGISTERS: list[Callable[[Any], int]] = [
     *[lambda rng: rng.choice((PFR2, model.PFR1, model.ZFR0, model.SMFR0))] * 3,
     lambda rng: rng.choice((regid.SMPRI_EL1, regid.SVE_VLS, *SME_VLS)),
 ]
-# PFR2 is a plain value in tests/model.py and an ID register in the package; MIDR the reverse in model_by_mode.py
-PLAIN_IDS = [reg_id for reg_id in model.OTHER_IDS if reg_id not in (PFR2, MIDR)]
-ID_BITS = {  # what a write of an ID register changes here; of other fields the model knows less than the package
+PLAIN_IDS = sorted({*model.OTHER_IDS, *model.other_ids("7.3")})
+ID_BITS = {  # what a write of an ID register that concerns vectors changes
     model.PFR0: (0, 1 << 32),
     PFR2: (0, 1 << 32, 1 << 33, 1),
     model.PFR1: (0, 1 << 24, 1 << 25, 3 << 24),
@@ -83,10 +83,12 @@ def some_host(rng: Any) -> tuple[Host, model.Host]:
         flags |= {"big_endian": False, "fpmr": rng.random() < 0.6}
     family = model_by_mode if by_mode else model
     other = family.Host(sve_vqs, sme_vqs, revision=revision, **flags)
-    offered = other.features_offered if by_mode else None  # the defaults of the two sides differ in bit 8
+    offered = None
     if rng.random() < 0.2:
         offered = {bit for bit in (2, 3, 4, 5, 6, 8, other.sme_feature) if rng.random() < 0.8}
     id_regs = some_id_regs(rng, other) if by_mode and rng.random() < 0.4 else {}
+    if rng.random() < 0.5:
+        id_regs |= some_scalar_id_regs(rng)
     known = {"features_offered": offered, "id_regs": id_regs}
     host = Host(sve_vqs=sve_vqs, sme_vqs=sme_vqs, abi=REVISIONS[revision], **flags, **known)
     return host, family.Host(sve_vqs, sme_vqs, revision=revision, **flags, **known)
@@ -112,15 +114,16 @@ class Pair:
         """`host` is the package's Host, or something with its face."""
         described = (other.revision, sorted(other.vqs[0]), sorted(other.vqs[1]), other.sme2, other.fa64, other.fpmr)
         self.trace: deque[Any] = deque([described], maxlen=50)
-        for cap in (70, 170, 231, 232, 240, 243, 244, 247, 248):
+        for cap in (70, 170, 231, 232, 239, 240, 243, 244, 247, 248, 252):
             agree(self.trace, ("cap", cap), partial(host.check_extension, cap), partial(other.check_extension, cap))
         self.vm, self.other_vm = host.create_vm(), other.create_vm()
         self.twins: list[Twin] = []
         since_v5 = SERIES.get(other.revision, 0) >= 5
-        if since_v5 and rng.random() < 0.6:
+        has_no_sme = other.revision in kernels.KERNELS
+        if (since_v5 or has_no_sme) and rng.random() < 0.6:
             self._enable_cap(rng)
         for n in range(1 + rng.randrange(3)):
-            index = n if rng.random() < 0.95 else rng.choice((-1, 0, 511, 512))
+            index = n if rng.random() < 0.95 else rng.choice((-1, 0, 511, 512, 1 << 32, 1 << 32 | 1))
             self._create_vcpu(index)
         if since_v5 and rng.random() < 0.1:
             self._enable_cap(rng)
@@ -159,6 +162,13 @@ def some_id_regs(rng: Any, host: model_by_mode.Host) -> dict[int, int]:
     return values
 
 
+def some_scalar_id_regs(rng: Any) -> dict[int, int]:
+    """Values of ID registers without a vector meaning, of implementation ID registers and of CTR_EL0."""
+    scalar = sorted({*model_id_registers.ID_SPACE, model.CTR, *model.IMPLEMENTATION} - {*ID_BITS})
+    scalar.remove(model_id_registers.MMFR3)  # says what registers there are
+    return {reg_id: rng.getrandbits(64) & rng.choice((0xFFFF_FFFF, -1 % (1 << 64))) for reg_id in rng.sample(scalar, 8)}
+
+
 # The ioctls
 
 
@@ -168,6 +178,7 @@ def init(twin: Twin, rng: Any) -> None:
     host = twin.other.host
     sve, sme = 1 << 4, 1 << host.sme_feature
     words[0] = rng.choice((0, sve, sme, sve | sme, sve | sme, sve | sme))
+    words[0] |= rng.choice((0, 0, 0, 1 << 3, 1 << 5 | 1 << 6, 1 << 3 | 1 << 5 | 1 << 6, 1 << 3 | 1 << 9))
     words[0] &= host.valid_features & sum(1 << bit for bit in host.features_offered)
     if twin.other.vm.features is not None and rng.random() < 0.8:
         words[0] = twin.other.vm.features | rng.randrange(2)
@@ -204,7 +215,7 @@ def get(twin: Twin, rng: Any) -> None:
 def set_(twin: Twin, rng: Any) -> None:
     reg_id = any_register(twin, rng, plain=True)
     data = some_bytes(rng, model.width(reg_id) + rng.choice((0, 0, 9)))
-    if reg_id in ID_BITS:
+    if twin.other.features is not None and reg_id in twin.other.host.id_rules.registers:
         data = id_value(twin, rng, reg_id)
     elif reg_id == SMIDR and rng.random() < 0.7:
         data = (int.from_bytes(data[:8], "little") & rng.choice((0, 1 << 24 | 7, IMP_MASK[SMIDR]))).to_bytes(
@@ -215,13 +226,20 @@ def set_(twin: Twin, rng: Any) -> None:
 
 def set_id(twin: Twin, rng: Any) -> None:
     reg_id = rng.choice([reg_id for reg_id in ID_BITS if twin.by_mode or reg_id != PFR2])
+    if rng.random() < 0.5:
+        reg_id = rng.choice(sorted({*twin.other.host.id_rules.registers, *model.IMPLEMENTATION}))
     twin.set(reg_id, id_value(twin, rng, reg_id))
 
 
 def id_value(twin: Twin, rng: Any, reg_id: int) -> bytes:
-    """What the VM has, but for a bit or two, or zero."""
-    value = twin.other._id_value(reg_id) ^ rng.choice(ID_BITS[reg_id])
-    if twin.by_mode and reg_id != model.PFR0 and rng.random() < 0.3:
+    """What the VM has, but for a bit or four, or zero."""
+    present = twin.other._id_value(reg_id)
+    if reg_id in ID_BITS and rng.random() < 0.7:
+        value = present ^ rng.choice(ID_BITS[reg_id])
+    else:
+        shift = rng.choice(range(0, 64, 4))
+        value = present & ~(0xF << shift) | rng.randrange(16) << shift
+    if rng.random() < 0.2:
         value = 0
     return int(value).to_bytes(8, "little")
 
@@ -273,7 +291,7 @@ def wrong_id(twin: Twin, rng: Any) -> None:
         reg_id ^= 1 << rng.choice((rng.randrange(16), rng.randrange(16, 32), rng.randrange(52, 56), rng.randrange(64)))
     if rng.random() < 0.5:
         twin.get(reg_id)
-    elif reg_id not in ID_BITS:
+    else:
         twin.set(reg_id, bytes(model.width(reg_id)) if rng.random() < 0.8 else b"")
 
 

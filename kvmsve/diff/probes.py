@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ..facts import SVCR_SM, SVCR_ZA, Feature, layout, regid
 from ..machine import Vcpu
 from ..rules import ALL_BITS, idregs, reglist
+from . import scalar_probes
 from .settings import (
     AFTER,
     BEFORE,
@@ -254,6 +255,8 @@ def smidr(bench: Bench, setting: Setting) -> Seen:
     """Whose SMIDR_EL1 is, and when it can be written."""
     vm = bench.vm(setting)
     first, second = bench.vcpu(setting, vm), bench.vcpu(setting, vm)
+    if attempt(read, first, regid.SMIDR_EL1) == "ok":
+        yield "SMIDR_EL1 of a new VM", "", "the host's" if read(first, regid.SMIDR_EL1) else "zero"
     yield "SET of SMIDR_EL1", "", _smidr_after(first, second, 0x10)
     vm = bench.vm(setting)
     if bench.abi.imp_id_cap is None:
@@ -277,10 +280,12 @@ SVCR = {"sm": OFF_ON, "za": OFF_ON}
 HOST = {"sme2": OFF_ON, "fa64": OFF_ON}
 PROBES = (
     Probe("numbers", numbers, {}),
+    Probe("numbers", scalar_probes.features, {}),
     Probe("life cycle", life_cycle, {"features": ALL}),
     Probe("life cycle", neighbours, {}),
     Probe("life cycle", second_init, {"features": ALL, **SVCR}),
     Probe("register list, SME2 and no FA64", list_counts, {"features": ALL, **SVCR, "fa64": (False,)}),
+    Probe("register list", scalar_probes.order, {"features": (NO_VECTORS,)}),
     Probe("register list", list_entries, {"features": ALL, **SVCR, **HOST}),
     Probe("access", gates, {"features": ALL, "stage": (FRESH, BEFORE, AFTER), **SVCR, **HOST}),
     Probe("access", row_window, {"features": (NO_VECTORS, SVE)}),
@@ -291,4 +296,7 @@ PROBES = (
     Probe("ID registers", id_registers, {"features": ALL, "stage": (BEFORE, AFTER)}),
     Probe("ID registers", id_gates, {"features": WITH_SME, **SVCR}),
     Probe("ID registers", smidr, {"features": ALL}),
+    Probe("ID registers", scalar_probes.writable, {}),
+    Probe("ID registers", scalar_probes.freezing, {"features": (SVE,)}),
+    Probe("ID registers", scalar_probes.implementation, {"features": (NO_VECTORS,)}),
 )

@@ -22,7 +22,7 @@ VECTORS = {
     regid.name(reg_id): reg_id
     for reg_id in (*reglist.ZREGS, *reglist.PREGS, regid.FFR_ID, *sorted(reglist.VREGS), regid.FPSR, regid.FPCR)
 }
-CONTROLS = {regid.name(reg_id): reg_id for reg_id in (*sysreg.CONTROL_REGS, *idregs.ID_REGS)}
+CONTROLS = {regid.name(reg_id): reg_id for reg_id in (*sysreg.CONTROL_REGS, *idregs.VECTOR_ID_REGS)}
 
 
 class Comparison:

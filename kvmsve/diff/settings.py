@@ -41,6 +41,9 @@ def settings(values: Mapping[str, Sequence[Any]]) -> Iterator[Setting]:
         yield Setting()._replace(**dict(zip(values, chosen, strict=True)))
 
 
+HOST_SMIDR = 0x4100_0000
+
+
 class Unavailable(Exception):
     """The revision has no vCPU in this setting."""
 
@@ -55,8 +58,9 @@ class Bench:
     def vm(self, setting: Setting) -> Vm:
         """A VM without vCPUs on the host of the setting."""
         host = Host(
-            abi=self.abi, sve_vqs=self.sve_vqs, sme_vqs=self.sme_vqs, sme2=setting.sme2, fa64=setting.fa64, fpmr=True
-        )
+            abi=self.abi, sve_vqs=self.sve_vqs, sme_vqs=self.sme_vqs, sme2=setting.sme2, fa64=setting.fa64, fpmr=True,
+            id_regs={regid.SMIDR_EL1: HOST_SMIDR},
+        )  # fmt: skip
         return host.create_vm()
 
     def vcpu(self, setting: Setting, vm: Vm | None = None) -> Vcpu:

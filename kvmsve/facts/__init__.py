@@ -2,9 +2,10 @@
 
 No rule is here, and nothing that lives."""
 
-from . import layout, regid
-from .abi import Abi, RegList, SmidrRule, SvcrWrite, UserFormat, ViewRule, ZaGate
+from . import idregs, layout, regid
+from .abi import Abi, OtherRegs, RegList, SmidrRule, SvcrWrite, UserFormat, ViewRule, ZaGate
 from .features import FEATURE_WORDS, PTRAUTH, TARGET_GENERIC_V8, Feature, FeatureSet, bits, check_bit, feature_words
+from .idregs import Compare, IdField, Shown
 from .layout import (
     FFR,
     FPSR_OFFSET,
@@ -24,7 +25,9 @@ from .regid import sysreg_id
 from .revisions import (
     MAINLINE_6_1,
     MAINLINE_6_12,
+    MAINLINE_7_2,
     MAINLINE_7_3,
+    MAINLINE_7_4,
     NEXT,
     REVISIONS,
     RFC_V2,
@@ -39,6 +42,7 @@ from .revisions import (
     V8,
     V9,
     V10,
+    V10_RECORDED,
     V11,
     V12,
     abi,
@@ -50,7 +54,9 @@ __all__ = [
     "FPSR_OFFSET",
     "MAINLINE_6_1",
     "MAINLINE_6_12",
+    "MAINLINE_7_2",
     "MAINLINE_7_3",
+    "MAINLINE_7_4",
     "NEXT",
     "NUM_PREGS",
     "NUM_ZREGS",
@@ -74,15 +80,20 @@ __all__ = [
     "V8",
     "V9",
     "V10",
+    "V10_RECORDED",
     "V11",
     "V12",
     "VQ_MAX",
     "VREGS_OFFSET",
     "ZCR_LEN",
     "Abi",
+    "Compare",
     "Feature",
     "FeatureSet",
+    "IdField",
+    "OtherRegs",
     "RegList",
+    "Shown",
     "SmidrRule",
     "SvcrWrite",
     "UserFormat",
@@ -92,6 +103,7 @@ __all__ = [
     "bits",
     "check_bit",
     "feature_words",
+    "idregs",
     "layout",
     "regid",
     "sysreg_id",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, NamedTuple
 
-from . import regid
+from . import idregs, regid
 
 
 class UserFormat(Enum):
@@ -67,6 +67,11 @@ class SmidrRule(Enum):
     PER_VCPU = "a plain register of each vCPU with SME"
     PER_VM = "an ID register of every VM, writable with KVM_CAP_ARM_WRITABLE_IMP_ID_REGS"
     PER_SME_VM = "the same, of VMs with SME"
+    PER_SME_VM_FROM_ZERO = "the same, and 0 until it is written"
+
+    @property
+    def is_the_vms(self) -> bool:
+        return self in (SmidrRule.PER_VM, SmidrRule.PER_SME_VM, SmidrRule.PER_SME_VM_FROM_ZERO)
 
 
 class RegList(Enum):
@@ -75,6 +80,19 @@ class RegList(Enum):
     SVE = "the SVE block of vCPUs with SVE; none of SME"
     SME_STATIC = "also SME_VLS, all of ZA, and ZT0 with SME2; in streaming mode without SVE more than it names"
     BY_SVCR = "what can be accessed now"
+
+
+class OtherRegs(NamedTuple):
+    """The registers beside core and vectors that a kernel lists: which, and in what order.
+
+    First come those of firmware, then `first` in this order, then the other system registers sorted, then CCSIDRs.
+    """
+
+    fw_bitmaps: int
+    first: tuple[int, ...] = ()
+    absent: frozenset[int] = frozenset()  # what this kernel does not know
+    by_id_regs: bool = False  # TCR2_EL1, PIR_EL1, PIRE0_EL1 only where the VM's ID registers say so, else always
+    ccsidrs: tuple[int, ...] = tuple(range(14))
 
 
 class DataclassFields:
@@ -93,8 +111,15 @@ class Abi(NamedTuple):
     name: str
     summary: str
     max_features: int  # KVM_VCPU_MAX_FEATURES: a feature bit from here on is ENOENT
+    other_regs: OtherRegs
+    id_masks: idregs.Masks  # the bits of ID registers that can be written, as far as the values are safe
+    id_floors: tuple[idregs.Floor, ...] = idregs.DEBUG_FLOORS
     one_feature_set_per_vm: bool = True  # else only a vCPU's own earlier INIT binds it
-    id_regs_writable: bool = True  # before the VM first runs; else only the present value is taken
+    id_regs_freeze: bool = True  # in the VM's first run
+    failed_run_freezes: bool = False  # a first run that fails in the kernel's preparations, too
+    has_e2h0: bool = False  # KVM_ARM_VCPU_HAS_EL2_E2H0, bit 8
+    has_strict_pmu: bool = False  # KVM_ARM_VCPU_PMU_V3_STRICT, bit 9
+    long_vcpu_index: bool = True  # KVM_CREATE_VCPU looks at 64 bits of its argument, else at 32
 
     imp_id_cap: int | None = None  # KVM_CAP_ARM_WRITABLE_IMP_ID_REGS
     el2_refuses_sve: bool = False
@@ -117,7 +142,6 @@ class Abi(NamedTuple):
     zt0_allocation_bytes: int = 512  # ZT0 has 512 bits: the series counted them as bytes
     id_regs_gate: bool = False  # SME2 and FA64 as the vCPU's ID registers say, else as the host has them
     zfr0_with_sme: bool = False  # ID_AA64ZFR0_EL1 is there without SVE
-    pfr1_sme_writable: bool = True
     smidr: SmidrRule = SmidrRule.ZERO
     sme_with_el2: bool = False  # SMCR_EL2 and SMPRIMAP_EL2 are there, on a vCPU with EL2
     smprimap_is_zero: bool = False  # SMPRIMAP_EL2 takes no other value
@@ -133,4 +157,4 @@ class Abi(NamedTuple):
         return (regid.SVE_VLS,) if self.sme_vls is None else (regid.SVE_VLS, self.sme_vls)
 
 
-Abi.__dataclass_fields__ = Za.__dataclass_fields__ = DataclassFields()  # type: ignore[attr-defined]
+Abi.__dataclass_fields__ = OtherRegs.__dataclass_fields__ = Za.__dataclass_fields__ = DataclassFields()  # type: ignore[attr-defined]

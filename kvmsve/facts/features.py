@@ -25,6 +25,8 @@ class Feature(Enum):
     PTRAUTH_ADDRESS = 5
     PTRAUTH_GENERIC = 6
     HAS_EL2 = 7
+    HAS_EL2_E2H0 = 8  # from Linux 6.16 on; in RFC v2, v3 and v4 the bit is SME's
+    PMU_V3_STRICT = 9  # from Linux 7.3 on; from v5 on the bit is SME's
     SME = "sme"
 
     def bit(self, abi: Abi) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from . import sysregs
 from .layout import FFR, NUM_PREGS, NUM_ZREGS, VQ_ABI_MAX
 
 ARM64 = 0x6000_0000_0000_0000
@@ -68,37 +69,25 @@ ZCR_EL2 = sysreg_id(3, 4, 1, 2, 0)
 SMPRIMAP_EL2 = sysreg_id(3, 4, 1, 2, 5)
 SMCR_EL2 = sysreg_id(3, 4, 1, 2, 6)
 
-# Registers with no vector meaning that a vCPU lists by a name of their own (v6.7-rc3)
-OTHER_SYSREGS = {
-    sysreg_id(*encoding): name
-    for name, encoding in {
-        "MDCCINT_EL1": (2, 0, 0, 2, 0), "MDSCR_EL1": (2, 0, 0, 2, 2), "OSLSR_EL1": (2, 0, 1, 1, 4),
-        "DBGVCR32_EL2": (2, 4, 0, 7, 0), "MPIDR_EL1": (3, 0, 0, 0, 5), "SCTLR_EL1": (3, 0, 1, 0, 0),
-        "ACTLR_EL1": (3, 0, 1, 0, 1), "TTBR0_EL1": (3, 0, 2, 0, 0), "TTBR1_EL1": (3, 0, 2, 0, 1),
-        "TCR_EL1": (3, 0, 2, 0, 2), "TCR2_EL1": (3, 0, 2, 0, 3), "AFSR0_EL1": (3, 0, 5, 1, 0),
-        "AFSR1_EL1": (3, 0, 5, 1, 1), "ESR_EL1": (3, 0, 5, 2, 0), "FAR_EL1": (3, 0, 6, 0, 0),
-        "PAR_EL1": (3, 0, 7, 4, 0), "MAIR_EL1": (3, 0, 10, 2, 0), "PIRE0_EL1": (3, 0, 10, 2, 2),
-        "PIR_EL1": (3, 0, 10, 2, 3), "AMAIR_EL1": (3, 0, 10, 3, 0), "VBAR_EL1": (3, 0, 12, 0, 0),
-        "DISR_EL1": (3, 0, 12, 1, 1), "CONTEXTIDR_EL1": (3, 0, 13, 0, 1), "TPIDR_EL1": (3, 0, 13, 0, 4),
-        "CNTKCTL_EL1": (3, 0, 14, 1, 0), "CLIDR_EL1": (3, 1, 0, 0, 1), "CSSELR_EL1": (3, 2, 0, 0, 0),
-        "TPIDR_EL0": (3, 3, 13, 0, 2), "TPIDRRO_EL0": (3, 3, 13, 0, 3), "DACR32_EL2": (3, 4, 3, 0, 0),
-        "IFSR32_EL2": (3, 4, 5, 0, 1), "FPEXC32_EL2": (3, 4, 5, 3, 0),
-    }.items()
-}  # fmt: skip
-TIMERS = {  # the order of this block of the list is the kernel's own
-    sysreg_id(*encoding): name
-    for name, encoding in {
-        "TIMER_CTL": (3, 3, 14, 3, 1), "TIMER_CNT": (3, 3, 14, 3, 2), "TIMER_CVAL": (3, 3, 14, 0, 2),
-        "PTIMER_CTL": (3, 3, 14, 2, 1), "PTIMER_CNT": (3, 3, 14, 0, 1), "PTIMER_CVAL": (3, 3, 14, 2, 2),
-    }.items()
-}  # fmt: skip
-INVARIANTS = {
-    sysreg_id(*encoding): name
-    for name, encoding in {
-        "MIDR_EL1": (3, 0, 0, 0, 0), "REVIDR_EL1": (3, 0, 0, 0, 6), "AIDR_EL1": (3, 1, 0, 0, 7),
-        "CTR_EL0": (3, 3, 0, 0, 1),
-    }.items()
-}  # fmt: skip
+
+def _ids(*groups: dict[str, sysregs.Encoding]) -> dict[int, str]:
+    return {sysreg_id(*encoding): name for group in groups for name, encoding in group.items()}
+
+
+TIMERS = _ids(sysregs.TIMERS)
+IMPLEMENTATION = _ids(sysregs.IMPLEMENTATION)
+PLAIN_SYSREGS = _ids(sysregs.DEBUG, sysregs.PLAIN)
+ID_SPACE = _ids(sysregs.ID_SPACE) | {sysreg_id(*encoding): name for encoding, name in sysregs.ID_NAMES.items()}
+TCR2, S1PIE, SCTLR2 = map(_ids, (sysregs.TCR2, sysregs.S1PIE, sysregs.SCTLR2))
+TCR2_EL2, S1PIE_EL2, SCTLR2_EL2 = map(_ids, (sysregs.TCR2_EL2, sysregs.S1PIE_EL2, sysregs.SCTLR2_EL2))
+POINTER_AUTHENTICATION, PMU, PMMIR, EL2 = map(
+    _ids, (sysregs.POINTER_AUTHENTICATION, sysregs.PMU, sysregs.PMMIR, sysregs.EL2)
+)
+OTHER_SYSREGS = (
+    TIMERS | IMPLEMENTATION | PLAIN_SYSREGS | ID_SPACE | TCR2 | S1PIE | SCTLR2 | TCR2_EL2 | S1PIE_EL2 | SCTLR2_EL2
+    | POINTER_AUTHENTICATION | PMU | PMMIR | EL2
+)  # fmt: skip
+BY_NAME = {name: reg_id for reg_id, name in OTHER_SYSREGS.items()}
 
 
 def zreg_id(n: int, slice_: int = 0) -> int:
@@ -162,7 +151,7 @@ def _names() -> dict[int, str]:
         ZCR_EL2: "ZCR_EL2", SMPRIMAP_EL2: "SMPRIMAP_EL2", SMCR_EL2: "SMCR_EL2",
     }  # fmt: skip
     named = {FPSR: "FPSR", FPCR: "FPCR", SVE_VLS: "SVE_VLS", FFR_ID: "FFR", ZT0: "ZT0"}
-    return core | vectors | named | sysregs | OTHER_SYSREGS | TIMERS | INVARIANTS
+    return OTHER_SYSREGS | core | vectors | named | sysregs
 
 
 NAMES = _names()

@@ -6,24 +6,78 @@ revision differ from the texts, they decide.
 
 from __future__ import annotations
 
-from . import regid
-from .abi import Abi, RegList, SmidrRule, SvcrWrite, UserFormat, ViewRule, Za, ZaGate
+from . import idregs, regid
+from .abi import Abi, OtherRegs, RegList, SmidrRule, SvcrWrite, UserFormat, ViewRule, Za, ZaGate
+
+_IMPLEMENTATION = (*regid.IMPLEMENTATION, regid.BY_NAME["CTR_EL0"])
+_SINCE_7_2 = frozenset({*regid.SCTLR2, *regid.SCTLR2_EL2})
+_LISTED_6_1 = OtherRegs(
+    fw_bitmaps=3,
+    first=(
+        *(regid.BY_NAME[name] for name in ("TIMER_CTL", "TIMER_CNT", "TIMER_CVAL")),
+        *(regid.BY_NAME[name] for name in ("MIDR_EL1", "REVIDR_EL1", "CLIDR_EL1", "AIDR_EL1", "CTR_EL0")),
+    ),
+    absent=frozenset(
+        {*_SINCE_7_2, *regid.TCR2, *regid.S1PIE, *regid.PMMIR}
+        | {regid.BY_NAME[name] for name in ("PTIMER_CTL", "PTIMER_CNT", "PTIMER_CVAL")}
+    ),
+    ccsidrs=(0, 1, 2),  # those that the host's CLIDR_EL1 names: the recorded host's are these
+)
+_LISTED_6_7 = OtherRegs(
+    fw_bitmaps=3, first=(*regid.TIMERS, *_IMPLEMENTATION), absent=frozenset({*_SINCE_7_2, *regid.PMMIR})
+)
+_LISTED_6_12 = _LISTED_6_7._replace(first=(*regid.TIMERS, *regid.IMPLEMENTATION))
+_LISTED_7_2 = OtherRegs(fw_bitmaps=4, absent=frozenset(regid.PMMIR), by_id_regs=True)
+_LISTED_7_3 = _LISTED_7_2._replace(absent=frozenset())
 
 MAINLINE_6_1 = Abi(
     name="mainline-6.1",
     summary="Linux 6.1, SVE only; vCPUs of one VM may have different features",
     max_features=7,
+    other_regs=_LISTED_6_1,
+    id_masks=idregs.MASKS_6_1,
+    id_floors=(),
     one_feature_set_per_vm=False,
-    id_regs_writable=False,
+    id_regs_freeze=False,
+    long_vcpu_index=False,
     has_fpmr=False,
 )
-MAINLINE_6_12 = Abi(name="mainline-6.12", summary="Linux 6.12, SVE only", max_features=7)
-MAINLINE_7_3 = Abi(name="mainline-7.3", summary="Linux 7.3, SVE only", max_features=10, imp_id_cap=239)
+MAINLINE_6_12 = Abi(
+    name="mainline-6.12",
+    summary="Linux 6.12, SVE only",
+    max_features=7,
+    other_regs=_LISTED_6_12,
+    id_masks=idregs.MASKS_6_12,
+)
+MAINLINE_7_2 = Abi(
+    name="mainline-7.2",
+    summary="Linux 7.2, SVE only; implementation ID registers are writable with capability 239",
+    max_features=9,
+    other_regs=_LISTED_7_2,
+    id_masks=idregs.MASKS_7_2,
+    id_floors=idregs.FLOORS_7_2,
+    has_e2h0=True,
+    imp_id_cap=239,
+)
+MAINLINE_7_3 = MAINLINE_7_2._replace(
+    name="mainline-7.3",
+    summary="Linux 7.3, SVE only; a strict PMU feature",
+    max_features=10,
+    other_regs=_LISTED_7_3,
+    has_strict_pmu=True,
+)
+MAINLINE_7_4 = MAINLINE_7_3._replace(
+    name="mainline-7.4",
+    summary="as merged for Linux 7.4: a first KVM_RUN that fails fixes ID registers too",
+    failed_run_freezes=True,
+)
 
 RFC_V2_POSTED = Abi(
     name="rfc-v2-posted",
     summary="RFC v2 of the SME series as mailed: SME cannot be enabled",
     max_features=8,
+    other_regs=_LISTED_6_7,
+    id_masks=idregs.MASKS_RFC_V2,
     el2_refuses_sve=True,
     has_fpmr=False,
     sme_feature=8,
@@ -61,6 +115,9 @@ V3 = Abi(
     name="v3",
     summary="20 Dec 2024: the view follows SVCR.SM; a SET of SVCR is a plain store; ZA is read into",
     max_features=9,
+    other_regs=_LISTED_7_3,  # these are the recorded kernel's, on which v4 to v12 were put
+    id_masks=idregs.MASKS_V3,
+    id_floors=idregs.FLOORS_7_2,
     imp_id_cap=239,
     sme_feature=8,
     sme_cap=239,
@@ -70,19 +127,19 @@ V3 = Abi(
     zp_needs_sve=True,
     za=Za(ZaGate.EINVAL_LAST, vq_bias=-1, row_modulus=32, get_writes=True),
     id_regs_gate=True,
-    pfr1_sme_writable=False,
     smidr=SmidrRule.PER_VCPU,
 )
 V4 = V3._replace(
     name="v4",
     summary="14 Feb 2025: as v3, and ID_AA64PFR1_EL1.SME can be lowered; SME beside EL2",
-    pfr1_sme_writable=True,
+    id_masks=idregs.MASKS_V4,
     sme_with_el2=True,
 )
 V5 = V4._replace(
     name="v5",
     summary="17 Apr 2025: a SET of SVCR flushes what SMSTART and SMSTOP would",
     max_features=10,
+    has_e2h0=True,
     sme_feature=9,
     sme_cap=240,
     svcr_write=SvcrWrite.FLUSH,
@@ -106,7 +163,16 @@ V10 = V9._replace(
     ffr_needs_fa64=True,
     za=Za(ZaGate.EBUSY_FIRST, row_modulus=32),
     zt0=regid.ZT0,
+    zfr0_with_sme=True,
+    smidr=SmidrRule.PER_SME_VM_FROM_ZERO,
     reg_list=RegList.SME_STATIC,
+)
+V10_RECORDED = V10._replace(
+    name="v10-recorded",
+    summary="v10 as the kernel of its recordings has it: with the ID registers of v9",
+    sme_cap=252,
+    zfr0_with_sme=False,
+    smidr=SmidrRule.PER_VM,
 )
 V11 = V10._replace(
     name="v11",
@@ -114,7 +180,6 @@ V11 = V10._replace(
     sme_cap=None,
     za=Za(ZaGate.EBUSY_FIRST, window_modulus=256, row_modulus=256),
     zt0_allocation_bytes=64,
-    zfr0_with_sme=True,
     smidr=SmidrRule.PER_SME_VM,
     reg_list=RegList.BY_SVCR,
 )
@@ -124,8 +189,8 @@ NEXT = V12
 REVISIONS: dict[str, Abi] = {
     revision.name: revision
     for revision in (
-        RFC_V2, RFC_V2_R123, RFC_V2_R1, RFC_V2_POSTED, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12,
-        MAINLINE_6_1, MAINLINE_6_12, MAINLINE_7_3,
+        RFC_V2, RFC_V2_R123, RFC_V2_R1, RFC_V2_POSTED, V3, V4, V5, V6, V7, V8, V9, V10, V10_RECORDED, V11, V12,
+        MAINLINE_6_1, MAINLINE_6_12, MAINLINE_7_2, MAINLINE_7_3, MAINLINE_7_4,
     )
 }  # fmt: skip
 

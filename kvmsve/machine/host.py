@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import KvmError, check_number
 from ..facts import RFC_V2, Abi, Feature, check_bit, layout
@@ -22,7 +22,8 @@ class Host:
     """A machine with a kernel of revision `abi`; an empty set of lengths: it lacks the feature.
 
     Lengths are in quadwords. `big_endian`: V lies byte-reversed in memory. `id_regs`: the ID registers (by register
-    ID) as a vCPU with all features sees them. `features_offered`: the feature bits that INIT takes on this host.
+    ID) as a vCPU with all features sees them. `features_offered`: the feature bits that INIT takes on this host, else
+    those that a CPU has with `pmu`, `pointer_authentication`, and `nested` virtualisation (vCPUs with EL2).
     ValueError for a machine that cannot be: SVE without vq 1, an SME length that is not 1, 2, 4, 8 or 16.
     """
 
@@ -38,6 +39,9 @@ class Host:
         big_endian: bool = False,
         id_regs: Mapping[int, int] | None = None,
         features_offered: Iterable[int] | None = None,
+        pmu: bool = True,
+        pointer_authentication: bool = False,
+        nested: bool = False,
     ) -> None:
         if not isinstance(abi, Abi):
             raise TypeError(f"abi is a revision such as kvmsve.RFC_V2; kvmsve.abi({abi!r}) may find it")
@@ -50,8 +54,9 @@ class Host:
         self.cpu = CpuFeatures(self.sve_vqs, self.sme_vqs, sme2, fa64, fpmr and abi.has_fpmr)
         known_id_regs = checked_values(id_regs or {})
         self.id_regs = host_id_regs(bool(self.sve_vqs), self.has_sme, sme2, fa64, self.cpu.fpmr) | known_id_regs
-        offered = self._default_features() if features_offered is None else features_offered
-        self.features_offered = frozenset(map(check_bit, offered))
+        if features_offered is None:
+            features_offered = self._features(pmu, pointer_authentication, nested)
+        self.features_offered = frozenset(map(check_bit, features_offered))
 
     @property
     def has_sme(self) -> bool:
@@ -71,10 +76,19 @@ class Host:
             return int(self.has_sme)
         return int(cap in (KVM_CAP_ONE_REG, self.abi.imp_id_cap))
 
-    def _default_features(self) -> Iterable[int]:
-        yield from (f.bit(self.abi) for f in (Feature.POWER_OFF, Feature.EL1_32BIT, Feature.PSCI_0_2, Feature.PMU_V3))
-        if self.sve_vqs:
-            yield Feature.SVE.bit(self.abi)
+    def _features(self, pmu: bool, pointer_authentication: bool, nested: bool) -> Iterator[int]:
+        present = {
+            Feature.POWER_OFF: True,
+            Feature.EL1_32BIT: True,
+            Feature.PSCI_0_2: True,
+            Feature.PMU_V3: pmu,
+            Feature.SVE: bool(self.sve_vqs),
+            Feature.PTRAUTH_ADDRESS: pointer_authentication,
+            Feature.PTRAUTH_GENERIC: pointer_authentication,
+            Feature.HAS_EL2: nested,
+            Feature.HAS_EL2_E2H0: self.abi.has_e2h0,
+        }
+        yield from (int(feature.value) for feature, is_there in present.items() if is_there)
         if self.abi.sme_feature is not None and (self.has_sme or not self.abi.init_checks_host_sme):
             yield self.abi.sme_feature
 
@@ -90,14 +104,29 @@ class Vm:
 
     @serialised
     def create_vcpu(self, index: int) -> Vcpu:
-        """A vCPU that is not initialised (KVM_CREATE_VCPU). EINVAL for a number out of range, EEXIST for one in use."""
-        index = check_number("a vCPU's index", index, -(1 << 31), 1 << 31)
+        """A vCPU that is not initialised (KVM_CREATE_VCPU). EINVAL for a number out of range, EEXIST for one in use.
+
+        `index` is the ioctl's argument: an unsigned long, of which older kernels take 32 bits.
+        """
+        index = check_number("a vCPU's index", index, -(1 << 31), 1 << 64)
+        if not self.host.abi.long_vcpu_index:
+            index &= 0xFFFF_FFFF
         if not 0 <= index < KVM_MAX_VCPUS:
             raise KvmError(errno.EINVAL, f"a VM has vCPUs 0 to {KVM_MAX_VCPUS - 1}")
         if index in self.vcpus:
             raise KvmError(errno.EEXIST, f"the VM has a vCPU {index} already")
         self.vcpus[index] = Vcpu(self._arch, index)
         return self.vcpus[index]
+
+    @property
+    def writable_masks(self) -> dict[int, int]:
+        """The bits of ID registers that can be written, by register (KVM_ARM_GET_REG_WRITABLE_MASKS)."""
+        return dict(self.host.abi.id_masks)
+
+    @property
+    def has_run(self) -> bool:
+        """A vCPU of the VM has run; what has to be there before can no more be made."""
+        return self._arch.id_regs.fixed
 
     @property
     def features(self) -> int | None:

@@ -25,17 +25,21 @@ class SystemRegs:
         self._ownership = ownership
         self._id_regs = id_regs
         self._host_has_fpmr = has_fpmr
-        self.has_el2 = False
-        self._gates: dict[tuple[VectorLengths, bool, bool], frozenset[Gate]] = {}  # by what they depend on
+        self._known = reglist.known(abi.other_regs)
+        self._settable = sysreg.settable(abi)
+        self.features = 0
+        self._gates: dict[tuple[VectorLengths, bool, int, int], frozenset[Gate]] = {}  # by what they depend on
         self.reset(vcpu=0)
 
     @property
     def gates(self) -> frozenset[Gate]:
         """What the vCPU has of what registers may ask for."""
-        known = self._ownership.lengths, self.has_fpmr, self.has_el2
+        known = self._ownership.lengths, self.has_fpmr, self.features, self._id_regs.mmfr3
         if known not in self._gates:
-            lengths, has_fpmr, has_el2 = known
-            self._gates[known] = sysreg.open_gates(self._abi, lengths, has_fpmr=has_fpmr, has_el2=has_el2)
+            lengths, has_fpmr, features, mmfr3 = known
+            self._gates[known] = sysreg.open_gates(
+                self._abi, lengths, has_fpmr=has_fpmr, features=features, mmfr3=mmfr3
+            )
         return self._gates[known]
 
     @property
@@ -79,37 +83,33 @@ class SystemRegs:
     def reset(self, vcpu: int) -> None:
         """Every register of the vCPU with this index has its reset value."""
         values = {reg_id: control.reset for reg_id, control in sysreg.CONTROL_REGS.items()}
-        values |= {regid.MPIDR_EL1: sysreg.reset_mpidr(vcpu)} | self._id_regs.other_host_values
+        values |= sysreg.RESETS | {regid.MPIDR_EL1: sysreg.reset_mpidr(vcpu)} | self._id_regs.other_host_values
         for reg_id in self._regs.sysregs.keys() - values.keys():
             del self._regs.sysregs[reg_id]
         self._regs.sysregs.update(values)  # never empty: another thread may be looking
 
     def _read(self, reg_id: int) -> int:
         if reg_id in self._id_regs:
-            return self._id_regs.read(reg_id, self._ownership.lengths)
+            return self._id_regs.read(reg_id, self._ownership.lengths, self.features)
         if reg_id == regid.SMIDR_EL1 and self._abi.smidr is SmidrRule.OOPS:
             raise HostOops("a read of SMIDR_EL1 goes 32 GiB past the VM (rfc-v2.md Q27)")
-        if reg_id == regid.SMIDR_EL1 and self._smidr_is_the_vms:
-            return self._id_regs.smidr
+        if reg_id == regid.SMIDR_EL1 and self._abi.smidr is SmidrRule.ZERO:
+            return 0
         return self._regs.sysregs.get(reg_id, 0) & self._kept_bits(reg_id)
 
     def _write(self, reg_id: int, value: int) -> None:
         if reg_id in self._id_regs:
-            self._id_regs.write(reg_id, value, self._ownership.lengths)
-        elif reg_id == regid.SMIDR_EL1 and self._smidr_is_the_vms:
-            self._id_regs.write_smidr(value)
+            self._id_regs.write(reg_id, value, self._ownership.lengths, self.features)
         elif reg_id == regid.SMIDR_EL1 and self._abi.smidr is not SmidrRule.PER_VCPU:
             return
         elif reg_id == regid.SVCR:
             write_svcr(self._abi.svcr_write, self._regs, value)
         elif reg_id == regid.SMPRIMAP_EL2 and value and self._abi.smprimap_is_zero:
             raise KvmError(errno.EINVAL, "SMPRIMAP_EL2: only zero can be set")
+        elif reg_id in self._settable and not self._settable[reg_id].takes(value, self._read(reg_id)):
+            raise KvmError(errno.EINVAL, f"{regid.name(reg_id)}: 0x{value:x} changes what is as the host has it")
         else:
             self._regs.sysregs[reg_id] = value
-
-    @property
-    def _smidr_is_the_vms(self) -> bool:
-        return self._abi.smidr in (SmidrRule.PER_VM, SmidrRule.PER_SME_VM)
 
     def _kept_bits(self, reg_id: int) -> int:
         """The bits of a register that a VM which has run keeps; before that, all."""
@@ -117,8 +117,8 @@ class SystemRegs:
         return control.guest_mask if self._id_regs.fixed else sysreg.ALL_BITS
 
     def _check_visible(self, reg_id: int) -> None:
-        control = sysreg.CONTROL_REGS.get(reg_id)
-        if control is None and reg_id not in reglist.PLAIN_REGS and reg_id not in self._id_regs:
+        if reg_id not in self._known:
             raise KvmError(errno.ENOENT, "{}: no register has this ID", regid.Name(reg_id))
-        if control is not None and control.gate not in self.gates:
-            raise KvmError(errno.ENOENT, "{}: the vCPU lacks the feature ({})", regid.Name(reg_id), control.gate.name)
+        gate = reglist.gate(reg_id)
+        if gate is not Gate.ALWAYS and gate not in self.gates:
+            raise KvmError(errno.ENOENT, "{}: the vCPU lacks the feature ({})", regid.Name(reg_id), gate.name)

@@ -66,7 +66,7 @@ class Vcpu(Registers):
             raise KvmError(errno.EINVAL, "the vCPU was initialised with other features")
         self._arch.bind(wanted)
         self._features = wanted
-        self._system.has_el2 = bool(wanted & bits(Feature.HAS_EL2))
+        self._system.features = wanted
         self._initialised = True
         self._reset()
 
@@ -119,22 +119,26 @@ class Vcpu(Registers):
     @property
     def listing(self) -> reglist.Listing:
         """What KVM_GET_REG_LIST has to say, whether it would or not."""
-        reach = self._reach
-        known = (reach.lengths, reach.view, reach.za_is_on, reach.has_sme2, self._system.has_fpmr)
+        reach, gates = self._reach, self._system.gates
+        known = (reach.lengths, reach.view, reach.za_is_on, reach.has_sme2, gates)
         if known not in self._listings:
-            self._listings[known] = reglist.listing(reach, self._system.gates)
+            self._listings[known] = reglist.listing(reach, gates)
         return self._listings[known]
 
     @serialised
-    def run(self, *, immediate_exit: bool = False) -> Run:
+    def run(self, *, immediate_exit: bool = False, fails: int | None = None) -> Run:
         """The vCPU is loaded: memory is in guest format. `with vcpu.run() as guest` lets the guest act, then puts it.
 
-        Errors in order (KVM_RUN): ENOEXEC, EPERM before FINALIZE, and with `immediate_exit` EINTR after the load.
-        HostOops where the kernel of the revision crashes.
+        Errors in order (KVM_RUN): ENOEXEC, EPERM before FINALIZE, `fails`, which is the errno of what else the kernel
+        prepares for a first run (an interrupt controller without addresses, a PMU that is not set up), and with
+        `immediate_exit` EINTR after the load. HostOops where the kernel of the revision crashes.
         """
         self.check_initialised()
         self.check_finalized("KVM_RUN")
-        self._system.enter()
+        if fails is None or self.abi.failed_run_freezes:
+            self._system.enter()
+        if fails is not None:
+            raise KvmError(fails, "the kernel could not prepare the first run")
         self._regions = {}
         self._ownership.load()
         if immediate_exit:
@@ -146,6 +150,8 @@ class Vcpu(Registers):
 
     def _check_offered(self, wanted: int) -> None:
         offered = sum(1 << bit for bit in self._arch.features_offered)
+        if self.abi.has_strict_pmu and wanted & offered & bits(Feature.PMU_V3):
+            offered |= bits(Feature.PMU_V3_STRICT)
         if wanted & ~offered:
             bit = (wanted & ~offered).bit_length() - 1
             raise KvmError(errno.EINVAL, f"this host does not offer feature {bit}")
@@ -165,7 +171,8 @@ class Vcpu(Registers):
             self._regs.sve_state.clear()
         self._regs.sme_state.clear()
         is_aarch32 = bool(self._features & bits(Feature.EL1_32BIT))
-        self._regs.reset_kvm_regs(sysreg.reset_pstate(is_aarch32, self._system.has_el2))
+        has_el2 = bool(self._features & bits(Feature.HAS_EL2))
+        self._regs.reset_kvm_regs(sysreg.reset_pstate(is_aarch32, has_el2))
         self._system.reset(self._index)
         self._select_regions()
 

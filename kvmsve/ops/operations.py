@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from ..facts import regid
-from .fields import Count, ErrorName, FeatureWords, Flag, Hex, Int, RegId, RegIds, Text
+from .fields import Argument, Count, ErrorName, FeatureWords, Flag, Hex, Int, RegId, RegIds, Text
 from .guest_steps import Steps
 
 
@@ -114,7 +114,7 @@ class CreateVcpu(Call, frozen=True, kw_only=True, tag="create_vcpu"):
 
     vm: Count
     vcpu: Count
-    index: Int
+    index: Argument
 
 
 class EnableCap(Call, frozen=True, kw_only=True, tag="enable_cap"):

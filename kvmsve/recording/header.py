@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from ..facts import Abi, abi
+from ..facts import V10, V10_RECORDED, Abi, abi
 from ..machine import Host
 from ..ops import Bit, Bits, Count, Flag, IdRegs, Lengths, RegId
-from ..rules import reglist
+from ..rules import Gate, VectorLengths, idregs, open_gates, reglist
 from .codec import BadLine, complaint_of_fields, parse_object, read_fields, shorten, write_fields, write_object
 
 FORMAT = "kvmsve-recording"
@@ -86,7 +86,7 @@ class Header:
     @property
     def unlisted(self) -> int:
         """How many more registers without vector meaning the recorded kernel lists than this model."""
-        ours = _reg_list_base(bool(self.host.fpmr))
+        ours = _reg_list_base(self.create_host())
         return 0 if self.host.reg_list_base is None else self.host.reg_list_base - ours
 
 
@@ -108,7 +108,8 @@ def parse_header(line: bytes) -> Header:
         raise BadLine(complaint)
     host = read_fields(RecordedHost, fields["host"])
     try:
-        header = Header(abi(fields["abi"])._replace(**_numbers(host)), host, str(fields.get("source", "")))
+        revision = _recorded(abi(fields["abi"]), host.sme_cap)._replace(**_numbers(host))
+        header = Header(revision, host, str(fields.get("source", "")))
         header.create_host()
     except ValueError as error:
         raise BadLine(str(error)) from None
@@ -137,9 +138,14 @@ def describe_host(host: Host) -> RecordedHost:
         sme_feature=host.abi.sme_feature,
         sme_cap=host.abi.sme_cap,
         sme_vls=host.abi.sme_vls,
-        reg_list_base=_reg_list_base(host.fpmr),
+        reg_list_base=_reg_list_base(host),
         id_regs=host.id_regs,
     )
+
+
+def _recorded(revision: Abi, sme_cap: int | None) -> Abi:
+    """The revision of a kernel with this number of KVM_CAP_ARM_SME: the recorded v10 had the ID registers of v9."""
+    return V10_RECORDED if revision is V10 and sme_cap == V10_RECORDED.sme_cap else revision
 
 
 def _numbers(host: RecordedHost) -> Mapping[str, Any]:
@@ -149,6 +155,9 @@ def _numbers(host: RecordedHost) -> Mapping[str, Any]:
     return numbers | ({"max_features": max(host.features_valid) + 1} if host.features_valid else {})
 
 
-def _reg_list_base(has_fpmr: bool) -> int:
-    """How many registers this model lists of a vCPU without vectors, core registers aside."""
-    return len(reglist.OTHER_REGS) + has_fpmr
+def _reg_list_base(host: Host) -> int:
+    """How many registers the model lists of a vCPU without features, beside core registers and SMIDR_EL1."""
+    none = VectorLengths(0, 0)
+    mmfr3 = host.id_regs.get(idregs.MMFR3, 0)
+    gates = open_gates(host.abi, none, has_fpmr=host.cpu.fpmr, mmfr3=mmfr3) - {Gate.SMIDR}
+    return len(reglist.other_regs(host.abi, gates))

@@ -5,7 +5,7 @@ Nothing here holds or moves a byte."""
 from . import idregs, onereg, reglist, sysreg
 from .idregs import checked_values, host_id_regs
 from .onereg import Reach, Region, RegionTable, Store, fault
-from .sysreg import ALL_BITS, Gate
+from .sysreg import ALL_BITS, Gate, open_gates
 from .views import FPSIMD, VectorLengths, View, guest_vq, user_format_needed, view
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "host_id_regs",
     "idregs",
     "onereg",
+    "open_gates",
     "reglist",
     "sysreg",
     "user_format_needed",

@@ -1,95 +1,106 @@
-"""Rules: the ID registers that say something of vectors, their fields, and which values those take.
+"""Rules: what a vCPU sees of the VM's ID registers, and which values they take.
 
-Source: arch/arm64/kvm/sys_regs.c, set_id_reg(), arm64_check_features(); arch/arm64/kernel/cpufeature.c (the fields);
+Source: arch/arm64/kvm/sys_regs.c, set_id_reg(), arm64_check_features(), set_id_aa64pfr0_el1(), set_id_aa64dfr0_el1();
 rfc-v2.md 1.4, abi-revisions.md 6.8 and 11A.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, auto
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import check_number
-from ..facts import Abi, regid
-from .sysreg import ALL_BITS
-
-
-class Compare(Enum):
-    """How the field of a written ID register stands to the host's."""
-
-    LOWER_SAFE = auto()  # anything up to the host's value
-    EXACT = auto()  # the host's value or 0
-
-
-class IdField(NamedTuple):
-    shift: int
-    width: int
-    compare: Compare
-
-    def read(self, value: int) -> int:
-        return value >> self.shift & ((1 << self.width) - 1)
-
-
-class IdReg(NamedTuple):
-    """An ID register that says something of SVE or SME, and what of it userspace may write."""
-
-    fields: tuple[IdField, ...]
-    sve_mask: int = 0  # the bits that read as zero without SVE
-    sme_mask: int = 0  # and without SME
-
-    def takes(self, value: int, limit: int) -> bool:
-        """Whether each field is safe beside the limit, and everything between the fields the same."""
-        for field in self.fields:
-            new, old = field.read(value), field.read(limit)
-            if new > old if field.compare is Compare.LOWER_SAFE else new not in (0, old):
-                return False
-        outside = ~sum(((1 << field.width) - 1) << field.shift for field in self.fields)
-        return value & outside == limit & outside
-
-
-PFR0_SVE = 0xF << 32
-PFR1_SME = 0xF << 24
-
-
-def _lower_safe(*shifts: int) -> tuple[IdField, ...]:
-    return tuple(IdField(shift, 4, Compare.LOWER_SAFE) for shift in shifts)
-
-
-def _exact(*fields: tuple[int, int]) -> tuple[IdField, ...]:
-    return tuple(IdField(shift, width, Compare.EXACT) for shift, width in fields)
-
+from ..facts import PTRAUTH, Abi, Compare, Feature, IdField, Shown, bits, idregs, regid
+from .views import VectorLengths
 
 PFR1_SME_SHIFT = 24
+PFR1_SME = 0xF << PFR1_SME_SHIFT
 PFR1_SME2 = 2
 PFR2_FPMR = 1 << 32
 PFR2_FPMR_FIELD = 0xF << 32
 SMFR0_FA64 = 1 << 63
-ID_REGS = {
-    regid.ID_AA64PFR0_EL1: IdReg(_lower_safe(0, 4, 8, 12, 36, 48, 56, 60), sve_mask=PFR0_SVE),
-    regid.ID_AA64PFR1_EL1: IdReg(_lower_safe(0, 4, PFR1_SME_SHIFT), sme_mask=PFR1_SME),
-    regid.ID_AA64PFR2_EL1: IdReg(_lower_safe(32)),
-    regid.ID_AA64ZFR0_EL1: IdReg(_lower_safe(0, 4, 12, 16, 20, 24, 32, 40, 44, 48, 52, 56), sve_mask=ALL_BITS),
-    regid.ID_AA64SMFR0_EL1: IdReg(
-        _exact((63, 1), (56, 4), (52, 4), (48, 1), (44, 4), (43, 1), (42, 1), (36, 4))
-        + _exact((35, 1), (34, 1), (33, 1), (32, 1))
-        + _exact((60, 1), (41, 1), (40, 1), (30, 1), (29, 1), (28, 1), (24, 1), (23, 1), (0, 1)),
-        sme_mask=ALL_BITS,
-    ),
-}
+VECTOR_ID_REGS = (
+    regid.ID_AA64PFR0_EL1, regid.ID_AA64PFR1_EL1, regid.ID_AA64PFR2_EL1, regid.ID_AA64ZFR0_EL1, regid.ID_AA64SMFR0_EL1,
+)  # fmt: skip
+MMFR3 = regid.BY_NAME["ID_AA64MMFR3_EL1"]
+CTR_EL0 = regid.BY_NAME["CTR_EL0"]
+
+
+class IdReg(NamedTuple):
+    """An ID register: the fields that can be written, and what a vCPU must have to see a part of it."""
+
+    fields: tuple[IdField, ...]
+    floors: tuple[idregs.Floor, ...] = ()
+    part: int = 0  # the bits that read as zero without `needed`
+    needed: Shown | None = None
+
+    def takes(self, value: int, limit: int) -> bool:
+        """Whether each field is safe beside the limit, and everything between the fields the same."""
+        outside = ~sum(field.mask for field in self.fields)
+        return (
+            value & outside == limit & outside
+            and all(_is_safe(field, field.read(value), field.read(limit)) for field in self.fields)
+            and all(_is_enough(floor, floor.field.read(value)) for floor in self.floors)
+        )
+
+
+def _is_safe(field: IdField, new: int, limit: int) -> bool:
+    match field.compare:
+        case Compare.LOWER_SAFE:
+            return new <= limit
+        case Compare.SIGNED_LOWER_SAFE:
+            sign = 1 << field.width - 1
+            return (new ^ sign) <= (limit ^ sign)
+        case Compare.HIGHER_SAFE:
+            return new >= limit
+        case Compare.EXACT:
+            return new in (limit, field.safe)
+
+
+def _is_enough(floor: idregs.Floor, new: int) -> bool:
+    return new >= floor.least or (floor.or_zero and new == 0)
+
+
+@lru_cache
+def id_regs(abi: Abi) -> dict[int, IdReg]:
+    """The ID registers of a VM as a revision has them."""
+    masks = dict(abi.id_masks)
+    known = {*regid.ID_SPACE} | ({CTR_EL0} & masks.keys())
+    return {reg_id: _id_reg(abi, reg_id, masks.get(reg_id, 0)) for reg_id in known}
+
+
+def _id_reg(abi: Abi, reg_id: int, mask: int) -> IdReg:
+    floors = tuple(floor for floor in abi.id_floors if floor.reg_id == reg_id)
+    part, needed = idregs.SHOWN.get(reg_id, (0, None))
+    if reg_id == regid.ID_AA64ZFR0_EL1:
+        part, needed = -1, Shown.SVE_OR_SME if abi.zfr0_with_sme else Shown.SVE
+    return IdReg(idregs.fields(reg_id, mask), floors, part, needed)
+
+
+def shows(needed: Shown, lengths: VectorLengths, features: int) -> bool:
+    """Whether such a vCPU sees a part of an ID register."""
+    match needed:
+        case Shown.SVE:
+            return lengths.sve_vq > 0
+        case Shown.SME:
+            return lengths.sme_vq > 0
+        case Shown.SVE_OR_SME:
+            return lengths.has_vec
+        case Shown.PMU:
+            return bool(features & bits(Feature.PMU_V3))
+        case Shown.POINTER_AUTHENTICATION:
+            return features & PTRAUTH == PTRAUTH
+
+
 SMIDR_MASK = 0x0FFF_FFFF_FFFF_6FFF  # NSMC, HIP, AFFINITY2, IMPLEMENTER, REVISION, SH, AFFINITY
 
 
-def id_regs(abi: Abi) -> dict[int, IdReg]:
-    """The ID registers as a revision has them."""
-    found = dict(ID_REGS)
-    if not abi.has_fpmr:
-        del found[regid.ID_AA64PFR2_EL1]
-    if not abi.pfr1_sme_writable:
-        pfr1 = found[regid.ID_AA64PFR1_EL1]
-        writable = tuple(field for field in pfr1.fields if field.shift != PFR1_SME_SHIFT)
-        found[regid.ID_AA64PFR1_EL1] = pfr1._replace(fields=writable)
-    return found
+def imp_id_masks(abi: Abi) -> dict[int, int]:
+    """The implementation ID registers of a VM, with the bits that can be written once that is enabled."""
+    masks = dict(abi.id_masks)
+    found = {reg_id: masks.get(reg_id, 0) for reg_id in regid.IMPLEMENTATION}
+    return found | ({regid.SMIDR_EL1: SMIDR_MASK} if abi.smidr.is_the_vms else {})
 
 
 def host_id_regs(has_sve: bool, has_sme: bool, sme2: bool, fa64: bool, fpmr: bool) -> dict[int, int]:
@@ -99,7 +110,7 @@ def host_id_regs(has_sve: bool, has_sme: bool, sme2: bool, fa64: bool, fpmr: boo
         regid.ID_AA64PFR0_EL1: el0_el1_aarch64 | int(has_sve) << 32,
         regid.ID_AA64PFR1_EL1: (1 + sme2 if has_sme else 0) << PFR1_SME_SHIFT,
         regid.ID_AA64PFR2_EL1: PFR2_FPMR if fpmr else 0,
-        regid.ID_AA64ZFR0_EL1: int(has_sve),
+        regid.ID_AA64ZFR0_EL1: int(has_sve or has_sme),
         regid.ID_AA64SMFR0_EL1: (SMFR0_FA64 if fa64 else 0) | int(sme2) << 56 if has_sme else 0,
         regid.SMIDR_EL1: 0,
     }

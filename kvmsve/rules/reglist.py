@@ -1,16 +1,17 @@
-"""Facts: the registers that a vCPU lists, in the kernel's order (KVM_GET_REG_LIST).
+"""Rules: the registers that a vCPU lists, in the kernel's order (KVM_GET_REG_LIST).
 
-Those with no vector meaning are the ones of v6.7-rc3, without PMU, pointer authentication, MTE and nested
-virtualisation, for every revision. Source: kvm_arm_copy_reg_indices(); rfc-v2.md 2.7 and rfc-v2-reglist.tsv.
+Those with no vector meaning are those of a kernel's age (Abi.other_regs) and of the vCPU's features, without MTE.
+Source: kvm_arm_copy_reg_indices(); rfc-v2.md 2.7, rfc-v2-reglist.tsv, and the lists of real kernels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import lru_cache
 from typing import NamedTuple
 
-from ..facts import FFR, NUM_PREGS, NUM_ZREGS, RegList, regid, zreg_bytes
-from . import idregs, sysreg
+from ..facts import FFR, NUM_PREGS, NUM_ZREGS, Abi, OtherRegs, RegList, regid, zreg_bytes
+from . import sysreg
 from .onereg import KVM_REGS_SLOTS, Reach, core_reg_size
 
 _SIZE_CODES = {4: regid.U32, 8: regid.U64, 16: regid.U128}
@@ -25,29 +26,37 @@ ZREGS = tuple(regid.zreg_id(n) for n in range(NUM_ZREGS))
 PREGS = tuple(regid.preg_id(n) for n in range(NUM_PREGS))
 SVE_BLOCK = (regid.SVE_VLS, *ZREGS, *PREGS, regid.preg_id(FFR))
 
-FIRMWARE = tuple(
-    regid.ARM64 | regid.U64 | coproc | n
-    for coproc, count in ((regid.FW, 4), (regid.FW_FEAT_BMAP, 3))
-    for n in range(count)
-)
+FW_REGS = tuple(regid.ARM64 | regid.U64 | regid.FW | n for n in range(4))
+FW_BITMAPS = tuple(regid.ARM64 | regid.U64 | regid.FW_FEAT_BMAP | n for n in range(4))
 CCSIDRS = tuple(regid.ARM64 | regid.U32 | regid.DEMUX | n for n in range(14))
-
-_BREAKPOINTS = {regid.sysreg_id(2, 0, 0, n, op2) for n in range(16) for op2 in range(4, 8)}
-_ID_SPACE = {regid.sysreg_id(3, 0, 0, crm, op2) for crm in range(1, 8) for op2 in range(8)}
-SYSREGS = tuple(sorted({*_BREAKPOINTS, *_ID_SPACE, *regid.OTHER_SYSREGS, *sysreg.CONTROL_REGS}))
-
-PLAIN_REGS = frozenset({*FIRMWARE, *regid.TIMERS, *regid.INVARIANTS, *SYSREGS, *CCSIDRS}) - {
-    *sysreg.CONTROL_REGS, *(idregs.ID_REGS.keys() - {regid.ID_AA64PFR2_EL1}),
+_SYSREGS = {
+    *regid.TIMERS, *regid.IMPLEMENTATION, *regid.PLAIN_SYSREGS, *regid.ID_SPACE, *sysreg.GATED_REGS,
 }  # fmt: skip
+_TIMER_CNT, _TIMER_CVAL = regid.BY_NAME["TIMER_CNT"], regid.BY_NAME["TIMER_CVAL"]
+_SORTED_AS = {_TIMER_CNT: _TIMER_CVAL, _TIMER_CVAL: _TIMER_CNT}  # userspace's IDs of these two are each the other's
 
 
-def other_regs(gates: Container[sysreg.Gate]) -> tuple[int, ...]:
+@lru_cache
+def in_order(other: OtherRegs) -> tuple[int, ...]:
+    """Every register beside core and vectors that such a kernel may list, in its order."""
+    later = sorted(_SYSREGS - other.absent - {*other.first}, key=lambda reg_id: _SORTED_AS.get(reg_id, reg_id))
+    return (*FW_REGS, *FW_BITMAPS[: other.fw_bitmaps], *other.first, *later, *(CCSIDRS[n] for n in other.ccsidrs))
+
+
+@lru_cache
+def known(other: OtherRegs) -> frozenset[int]:
+    """The same as a set."""
+    return frozenset(in_order(other))
+
+
+def gate(reg_id: int) -> sysreg.Gate:
+    """What a vCPU must have for one of these registers to be there."""
+    return sysreg.GATED_REGS.get(reg_id, sysreg.PLAIN).gate
+
+
+def other_regs(abi: Abi, gates: Container[sysreg.Gate]) -> tuple[int, ...]:
     """What comes behind core and vector registers in the list of a vCPU that passes these gates."""
-    sysregs = (reg_id for reg_id in SYSREGS if sysreg.CONTROL_REGS.get(reg_id, sysreg.PLAIN).gate in gates)
-    return (*FIRMWARE, *regid.TIMERS, *regid.INVARIANTS, *sysregs, *CCSIDRS)
-
-
-OTHER_REGS = other_regs({sysreg.Gate.ALWAYS})
+    return tuple(reg_id for reg_id in in_order(abi.other_regs) if gate(reg_id) in gates)
 
 
 class Listing(NamedTuple):
@@ -66,7 +75,7 @@ def listing(reach: Reach, gates: frozenset[sysreg.Gate]) -> Listing:
     """What the kernel of a revision lists of a vCPU."""
     core = (reg_id for reg_id in CORE_REGS if reach.view.has_v or reg_id not in VREGS)
     sve_block, unwritten = _sve_block(reach)
-    return Listing((*core, *sve_block, *_sme_block(reach), *other_regs(gates)), unwritten)
+    return Listing((*core, *sve_block, *_sme_block(reach), *other_regs(reach.abi, gates)), unwritten)
 
 
 def _sve_block(reach: Reach) -> tuple[tuple[int, ...], int]:

@@ -32,7 +32,7 @@ def save(vcpu: Vcpu) -> SavedVcpu:
     before INIT, EPERM before FINALIZE.
     """
     listed = vcpu.get_reg_list()
-    before = (*vcpu.abi.vls_ids, *idregs.ID_REGS)
+    before = (*vcpu.abi.vls_ids, *idregs.VECTOR_ID_REGS)
     after = (regid.SVCR, *_zeroed_by_svcr(vcpu), *listed)
     return SavedVcpu(
         vcpu.feature_words,

@@ -20,8 +20,8 @@ from kvmsve import Feature
 from kvmsve.cli import main
 from kvmsve.diff.revisions import Row, compare, differences, portrait, table
 from kvmsve.facts import regid
-from kvmsve.facts.abi import Abi, UserFormat, ViewRule, Za, ZaGate
-from kvmsve.facts.revisions import MAINLINE_6_12, REVISIONS, RFC_V2, V10, V12
+from kvmsve.facts.abi import Abi, OtherRegs, UserFormat, ViewRule, Za, ZaGate
+from kvmsve.facts.revisions import MAINLINE_6_12, MAINLINE_7_3, REVISIONS, RFC_V2, V10, V12
 
 LENGTHS = frozenset({1, 2}), frozenset({1, 2, 4})
 REC = RECORDINGS
@@ -48,7 +48,10 @@ def said(rows: list[Row]) -> dict[str, tuple[str, str]]:
 
 
 def test_v3_and_v4_differ_in_one_write() -> None:
-    assert diff("v3", "v4") == {"SET of ID_AA64PFR1_EL1.SME to 0": ("EINVAL", "ok")}
+    assert diff("v3", "v4") == {
+        "SET of ID_AA64PFR1_EL1.SME to 0": ("EINVAL", "ok"),
+        "writable ID registers, bits of them": ("41, 1391", "41, 1395"),
+    }
 
 
 def test_v4_and_v5_differ_in_numbers_and_in_a_set_of_svcr() -> None:
@@ -56,6 +59,7 @@ def test_v4_and_v5_differ_in_numbers_and_in_a_set_of_svcr() -> None:
         "KVM_VCPU_MAX_FEATURES": ("9", "10"),
         "KVM_ARM_VCPU_SME": ("8", "9"),
         "KVM_CAP_ARM_SME": ("239", "240"),
+        "feature bits that INIT takes alone": ("0 1 2 3 4 8", "0 1 2 3 4 8 9"),
         "FPSR after a change of SM": ("kept", "0x800009f"),
         "FPMR after a change of SM": ("kept", "zero"),
         "ZA after a change of ZA": ("kept", "zero"),
@@ -96,8 +100,8 @@ def test_v8_and_v9_differ_in_the_id_of_sme_vls() -> None:
         ("SET of ZA.H[0], ZA.H[32] arrives at", "row 0, byte 0: 48 bytes", "row 0, byte 0: 64 bytes"),
         ("GET of Z0, P0, SME alone, after FINALIZE, SM=1", "ENOENT", "ok"),
         ("GET of FFR, SVE+SME, after FINALIZE, SM=1, no FA64", "ok", "ENOENT"),
-        ("core/SVE/SME/other, SVE+SME", "43/50/0/190", "43/50/66/190"),
-        ("core/SVE/SME/other, SME alone, SM=1", "43/0/0/189", "43/0/66/189, 48 counted only"),
+        ("core/SVE/SME/other, SVE+SME", "43/50/0/188", "43/50/66/188"),
+        ("core/SVE/SME/other, SME alone, SM=1", "43/0/0/187", "43/0/66/187, 48 counted only"),
     ],
 )
 def test_v9_and_v10(aspect: str, v9: str, v10: str) -> None:
@@ -107,18 +111,17 @@ def test_v9_and_v10(aspect: str, v9: str, v10: str) -> None:
 @pytest.mark.parametrize(
     ("aspect", "v10", "v12"),
     [
-        ("core/SVE/SME/other, SVE+SME, SM=0, ZA=0", "43/50/66/190", "43/50/1/190"),
-        ("core/SVE/SME/other, SVE+SME, SM=1, ZA=0", "43/50/66/190", "43/49/1/190"),
-        ("core/SVE/SME/other, SVE+SME, SM=1, ZA=1", "43/50/66/190", "43/49/66/190"),
-        ("core/SVE/SME/other, SME alone, SM=0, ZA=0", "75/0/66/189", "75/0/1/189"),
-        ("core/SVE/SME/other, SME alone, SM=1, ZA=0", "43/0/66/189, 48 counted only", "43/48/1/189"),
-        ("core/SVE/SME/other, SME alone, SM=1, ZA=1", "43/0/66/189, 48 counted only", "43/48/66/189"),
+        ("core/SVE/SME/other, SVE+SME, SM=0, ZA=0", "43/50/66/188", "43/50/1/188"),
+        ("core/SVE/SME/other, SVE+SME, SM=1, ZA=0", "43/50/66/188", "43/49/1/188"),
+        ("core/SVE/SME/other, SVE+SME, SM=1, ZA=1", "43/50/66/188", "43/49/66/188"),
+        ("core/SVE/SME/other, SME alone, SM=0, ZA=0", "75/0/66/187", "75/0/1/187"),
+        ("core/SVE/SME/other, SME alone, SM=1, ZA=0", "43/0/66/187, 48 counted only", "43/48/1/187"),
+        ("core/SVE/SME/other, SME alone, SM=1, ZA=1", "43/0/66/187, 48 counted only", "43/48/66/187"),
         ("ZA.H[0] listed, with SME, ZA=0", "yes", "no"),
         ("FFR listed, SVE+SME, SM=1, no FA64", "yes", "no"),
         ("SET of ZA.H[32] arrives at", "row 0, byte 0: 64 bytes", "row 32, byte 0: 64 bytes"),
         ("GET of ZA.H[n] is EINVAL from n =", "2048", "256"),
-        ("value of ID_AA64ZFR0_EL1, SME alone", "0x0", "0x1"),
-        ("GET of SMIDR_EL1, without SME, after INIT", "ok", "ENOENT"),
+        ("SMIDR_EL1 of a new VM", "zero", "the host's"),
     ],
 )
 def test_v10_and_v12(aspect: str, v10: str, v12: str) -> None:
@@ -162,32 +165,64 @@ def test_what_the_repairs_of_rfc_v2_repair(aspect: str, r1: str, rfc: str) -> No
 
 def without_fpmr(first: bool) -> dict[str, tuple[str, str]]:
     """The rows of a host with FPMR beside the same with a kernel that does not know it."""
-    rows = {
-        "FPMR listed": ("yes", "no"),
-        "GET of FPMR, after INIT": ("ok", "ENOENT"),
-        "core/SVE/SME/other, SVE alone": ("43/50/0/186", "43/50/0/185"),
-        "core/SVE/SME/other, no vectors": ("75/0/0/185", "75/0/0/184"),
-    }
+    rows = {"FPMR listed": ("yes", "no"), "GET of FPMR, after INIT": ("ok", "ENOENT")}
     return rows if first else {name: pair[::-1] for name, pair in rows.items()}
 
 
-def test_a_vcpu_without_sme_is_the_same_in_mainline_and_in_rfc_v2() -> None:
-    assert diff("mainline-7.3", "rfc-v2") == {
-        "KVM_VCPU_MAX_FEATURES": ("10", "9"),
+def test_a_vcpu_without_sme_is_nearly_the_same_in_mainline_and_in_rfc_v2() -> None:
+    assert diff("mainline-6.12", "rfc-v2") == {
+        "KVM_VCPU_MAX_FEATURES": ("7", "9"),
         "KVM_ARM_VCPU_SME": ("none", "8"),
         "KVM_CAP_ARM_SME": ("none", "231"),
         "ID of SME_VLS": ("none", "0x606000000017ffff"),
         "ID of ZT0": ("none", "0x6060000000170600"),
+        "feature bits that INIT takes alone": ("0 1 2 3 4", "0 1 2 3 4 8"),
         "INIT, with SME": ("no such feature", "ok"),
+        "core/SVE/SME/other, SVE alone": ("43/50/0/186", "43/50/0/185"),
+        "core/SVE/SME/other, no vectors": ("75/0/0/185", "75/0/0/184"),
+        "writable ID registers, bits of them": ("35, 1111", "32, 1065"),
         **without_fpmr(first=True),
     }
 
 
 def test_mainline_6_1_and_6_12() -> None:
     assert diff("mainline-6.1", "mainline-6.12") == {
+        "KVM_CREATE_VCPU of 2^32": ("ok", "EINVAL"),
         "INIT with SVE beside a vCPU without": ("ok", "EINVAL"),
+        "core/SVE/SME/other, SVE alone": ("43/50/0/168", "43/50/0/186"),
+        "core/SVE/SME/other, no vectors": ("75/0/0/167", "75/0/0/185"),
         "SET of ID_AA64ZFR0_EL1 to 0": ("EINVAL", "ok"),
+        "writable ID registers, bits of them": ("1, 8", "35, 1111"),
+        "fields of ID registers with a least value": ("0", "3"),
+        "SET of ID_AA64PFR0_EL1.CSV3 after KVM_RUN": ("EINVAL", "EBUSY"),
         **without_fpmr(first=False),
+    }
+
+
+def test_mainline_7_2_to_7_4() -> None:
+    strict = "INIT with PMU_V3 and PMU_V3_STRICT"
+    assert diff("mainline-7.2", "mainline-7.3") == {"KVM_VCPU_MAX_FEATURES": ("9", "10"), strict: ("ENOENT", "ok")}
+    failed = "SET of ID_AA64PFR0_EL1.CSV3 after a KVM_RUN that failed"
+    assert diff("mainline-7.3", "mainline-7.4") == {failed: ("EINVAL", "EBUSY")}
+
+
+def test_mainline_6_12_and_7_2_list_in_another_order() -> None:
+    first = diff("mainline-6.12", "mainline-7.2")["first system registers of the list"]
+    assert first == ("TIMER_CTL, TIMER_CNT", "DBGBVR0_EL1, DBGBCR0_EL1")
+
+
+def test_what_the_recorded_v10_has_of_v9() -> None:
+    """The recordings of v10 were made with v9's ID registers (abi-revisions.md 11E, 22)."""
+    assert diff("v10-recorded", "v10") == {
+        "KVM_CAP_ARM_SME": ("252", "248"),
+        "core/SVE/SME/other, SVE alone": ("43/50/0/185", "43/50/0/184"),
+        "core/SVE/SME/other, no vectors": ("75/0/0/184", "75/0/0/183"),
+        "SMIDR_EL1 listed, without SME": ("yes", "no"),
+        "GET of SMIDR_EL1, without SME, after INIT": ("ok", "ENOENT"),
+        "value of ID_AA64ZFR0_EL1, SME alone": ("0x0", "0x1"),
+        "SET of SMIDR_EL1, without SME": ("EINVAL", "ENOENT"),
+        "SET of SMIDR_EL1 with KVM_CAP_ARM_WRITABLE_IMP_ID_REGS, without SME": ("sets all vCPUs", "ENOENT"),
+        "SMIDR_EL1 of a new VM": ("the host's", "zero"),
     }
 
 
@@ -225,7 +260,7 @@ INVISIBLE |= {"el2_refuses_sve", "sme_with_el2", "smprimap_is_zero"}  # no probe
 INVISIBLE |= {"imp_id_cap"}  # the table tells what the capability does, not its number
 BASES = {
     "one_feature_set_per_vm": MAINLINE_6_12, "user_format": RFC_V2, "sme_without_sve": RFC_V2,
-    "reset_zeroes_sme_only": RFC_V2, "sme_vls": V10,
+    "reset_zeroes_sme_only": RFC_V2, "sme_vls": V10, "has_strict_pmu": MAINLINE_7_3,
 }  # fmt: skip
 
 
@@ -241,6 +276,13 @@ def others(value: Any) -> Iterator[Any]:
                 {"vq_bias": -1}, {"window_modulus": 8192}, {"row_modulus": 32}, {"get_writes": True},
                 *({"gate": gate} for gate in ZaGate if gate is not value.gate),
             ))  # fmt: skip
+        case OtherRegs():
+            yield from (replace(value, **change) for change in (
+                {"fw_bitmaps": 3}, {"first": tuple(regid.TIMERS)}, {"absent": frozenset({regid.CPACR_EL1})},
+                {"by_id_regs": False}, {"ccsidrs": (0, 1, 2)},
+            ))  # fmt: skip
+        case tuple():
+            yield value[1:]
         case int():
             yield value + 1
 
@@ -308,7 +350,7 @@ def test_numbers_that_moved_are_no_difference(capsys: pytest.CaptureFixture[str]
 
 
 def test_gates_of_za_differ_by_errno(capsys: pytest.CaptureFixture[str]) -> None:
-    code, lines = printed(capsys, "v9", "v10", "--recording", REC / "v9-abi.jsonl.xz")
+    code, lines = printed(capsys, "v9", "v10-recorded", "--recording", REC / "v9-abi.jsonl.xz")
     assert code == 1
     assert lines[1] == "2809 of 29973 operations differ, 60 kinds not shown"
     assert ["line 4603, get of ZA.H[0] (321 alike)", "EPERM", "EBUSY"] in [cells(line) for line in lines]
@@ -379,7 +421,7 @@ def test_the_table_has_headings_and_both_names(capsys: pytest.CaptureFixture[str
     assert cells(lines[0]) == ["", "v3", "v4"]
     assert lines[1] == "ID registers"
     assert cells(lines[2]) == ["SET of ID_AA64PFR1_EL1.SME to 0", "EINVAL", "ok"]
-    assert len(lines) == 3
+    assert len(lines) == 4
 
 
 def test_lengths_may_be_given(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,11 @@ from places import RECORDINGS
 import kvmsve
 from kvmsve import Feature, Host, KvmError
 from kvmsve.facts.abi import SmidrRule, UserFormat, Za, ZaGate
-from kvmsve.facts.revisions import REVISIONS, RFC_V2, RFC_V2_POSTED, abi
+from kvmsve.facts.revisions import REVISIONS, RFC_V2, RFC_V2_POSTED, V10_RECORDED, abi
 
 FILES = sorted(RECORDINGS.glob("*.xz"))
-MAINLINE = ["mainline-6.1", "mainline-6.12", "mainline-7.3"]
-LATER = [f"v{number}" for number in range(3, 13)]
+MAINLINE = ["mainline-6.1", "mainline-6.12", "mainline-7.2", "mainline-7.3", "mainline-7.4"]
+LATER = [*(f"v{number}" for number in range(3, 13)), "v10-recorded"]
 RFC = ["rfc-v2-posted", "rfc-v2-r1", "rfc-v2-r123", "rfc-v2"]
 SME_VLS = 0x6060_0000_0017_FFFF
 
@@ -51,12 +51,17 @@ def test_sme_vls_is_the_only_512_bit_sme_register_that_a_recorded_kernel_has(pat
 
 def test_a_recording_was_read_for_these():
     recorded = {header_of(path)["abi"] for path in FILES}
-    assert recorded == {*MAINLINE, *RFC, "v4", "v9", "v10", "v12"} - {"mainline-6.12", "rfc-v2"}
+    assert recorded == {*MAINLINE, *RFC, "v4", "v9", "v10", "v12"} - {
+        "mainline-6.12",
+        "mainline-7.2",
+        "mainline-7.4",
+        "rfc-v2",
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "max_features"),
-    [("mainline-6.1", 7), ("mainline-6.12", 7), ("mainline-7.3", 10),
+    [("mainline-6.1", 7), ("mainline-6.12", 7), ("mainline-7.2", 9), ("mainline-7.3", 10), ("mainline-7.4", 10),
      ("rfc-v2-posted", 8), ("rfc-v2-r1", 9), ("rfc-v2-r123", 9), ("rfc-v2", 9)],
 )  # fmt: skip
 def test_abi_finds_every_revision_by_its_name(name, max_features):
@@ -67,6 +72,7 @@ def test_abi_finds_every_revision_by_its_name(name, max_features):
 
 def test_the_package_names_every_revision():
     exported = {value for name in kvmsve.__all__ if isinstance(value := getattr(kvmsve, name), kvmsve.Abi)}
+    exported.add(V10_RECORDED)
     assert {revision.name for revision in exported} == {*REVISIONS} == {*MAINLINE, *RFC, *LATER}
     assert len({revision.summary for revision in exported}) == len(exported)
 
@@ -95,9 +101,9 @@ def test_mainline_has_no_sme(name):
 
 
 def test_what_6_1_did_otherwise():
-    """Linux 6.7 bound all vCPUs of a VM to one feature set, and let userspace lower ID registers."""
-    assert [abi(name).one_feature_set_per_vm for name in (*MAINLINE, *RFC)] == [False, *[True] * 6]
-    assert [abi(name).id_regs_writable for name in (*MAINLINE, *RFC)] == [False, *[True] * 6]
+    """Linux 6.7 bound all vCPUs of a VM to one feature set, and fixes ID registers in the first run."""
+    assert [abi(name).one_feature_set_per_vm for name in (*MAINLINE, *RFC)] == [False, *[True] * 8]
+    assert [abi(name).id_regs_freeze for name in (*MAINLINE, *RFC)] == [False, *[True] * 8]
 
 
 @pytest.mark.parametrize("name", RFC)

@@ -78,9 +78,14 @@ def our_name(reg_id: int, theirs: str) -> str:
     for start, said in kind.items():
         if renamed.startswith(start):
             return f"{said} 0x{reg_id:016x}"
-    if re.match(r"OP\d|MVFR|ID_(?!AA64(PFR[012]|ZFR0|SMFR0)_)", renamed):
-        bits = f"{reg_id & 0xFFFF:016b}"
-        op0, op1, crn, crm, op2 = (int(bits[a:b], 2) for a, b in ((0, 2), (2, 5), (5, 9), (9, 13), (13, 16)))
+    bits = f"{reg_id & 0xFFFF:016b}"
+    op0, op1, crn, crm, op2 = (int(bits[a:b], 2) for a, b in ((0, 2), (2, 5), (5, 9), (9, 13), (13, 16)))
+    if re.match(r"OP2", renamed):
+        return f"DBG{('BVR', 'BCR', 'WVR', 'WCR')[op2 - 4]}{crm}_EL1"
+    named_since = {"OP3_0_C0_C4_7": "FPFR0", "OP3_0_C0_C5_2": "DFR2", "OP3_0_C0_C6_3": "ISAR3"}
+    if renamed in named_since:
+        return f"ID_AA64{named_since[renamed]}_EL1"
+    if re.match(r"OP3", renamed):
         return f"S{op0}_{op1}_C{crn}_C{crm}_{op2}"
     return renamed
 

@@ -4,8 +4,8 @@ import model
 import pytest
 from places import TABLES
 
-from kvmsve.facts.revisions import RFC_V2
-from kvmsve.rules import reglist
+from kvmsve.facts.revisions import RFC_V2, V10
+from kvmsve.rules import reglist, sysreg
 from kvmsve.rules.onereg import Reach
 from kvmsve.rules.sysreg import open_gates
 from kvmsve.rules.views import VectorLengths, view
@@ -23,7 +23,7 @@ KINDS = pytest.mark.parametrize(
 
 def listed(lengths: VectorLengths) -> tuple[int, ...]:
     """The list of an RFC v2 vCPU."""
-    gates = open_gates(RFC_V2, lengths, has_fpmr=False, has_el2=False)
+    gates = open_gates(RFC_V2, lengths, has_fpmr=False)
     seen = view(RFC_V2, lengths, svcr=0, has_fa64=False)
     reach = Reach(RFC_V2, lengths, seen, has_sme2=True, za_is_on=False, finalized=True)
     return reglist.listing(reach, gates).ids
@@ -38,9 +38,6 @@ def expected(sve: bool, sme: bool) -> list[int]:
         "only if vcpu_has_sme": sme,
     }
     return [int(reg_id, 16) for reg_id, _, kind in ROWS if conditions[kind.partition(", ")[2]]]
-
-
-LATER = {SYSREG | low for low in (0xDA22, 0xE090, 0xE095, 0xE096)}  # FPMR, and three of EL2
 
 
 @KINDS
@@ -76,20 +73,26 @@ def test_blocks_of_the_list():
         by_kind.setdefault(kind.partition(",")[0], []).append(int(reg_id, 16))
     assert list(reglist.CORE_REGS) == by_kind["core"]
     assert list(reglist.SVE_BLOCK) == by_kind["sve"]
-    assert list(reglist.FIRMWARE) == by_kind["fw"]
-    sysregs = [reg_id for reg_id in reglist.SYSREGS if reg_id not in LATER]
-    assert sysregs == by_kind["sysreg"] == sorted(by_kind["sysreg"])
+    assert [*reglist.FW_REGS, *reglist.FW_BITMAPS[:3]] == by_kind["fw"]
+    assert by_kind["sysreg"] == sorted(by_kind["sysreg"])
     assert list(reglist.CCSIDRS) == by_kind["demux"]
-
-
-def test_registers_without_a_vector_meaning():
-    special = {SYSREG | low for low in (0xC020, 0xC021, 0xC024, 0xC025, 0xC082, 0xC090, 0xC096, 0xC806, 0xDA12, 0xDE85)}
-    others = [int(reg_id, 16) for reg_id, _, kind in ROWS if not kind.startswith(("core", "sve"))]
-    assert set(others) - special == reglist.PLAIN_REGS
 
 
 def test_registers_that_no_feature_changes():
     """What a recording's reg_list_base counts: 184 in RFC v2."""
     others = [int(reg_id, 16) for reg_id, _, kind in ROWS if kind in ("fw", "timer", "invariant", "sysreg", "demux")]
-    assert list(reglist.OTHER_REGS) == others
+    assert list(reglist.other_regs(RFC_V2, {sysreg.Gate.ALWAYS, sysreg.Gate.TCR2, sysreg.Gate.S1PIE})) == others
     assert len(others) == 184
+
+
+def test_registers_that_an_id_register_hides():
+    """TCR2_EL1, PIRE0_EL1 and PIR_EL1 with their fields of ID_AA64MMFR3_EL1; SCTLR2_EL1 is as young as the rule."""
+    found = {}
+    for abi in (RFC_V2, V10):
+        for mmfr3 in (0, 0xF, 0xF0, 0xF00):
+            gates = open_gates(abi, VectorLengths(), has_fpmr=False, mmfr3=mmfr3)
+            listed = reglist.other_regs(abi, gates)
+            found[abi.name, mmfr3] = {reg_id & 0xFFFF for reg_id in listed} & {0xC083, 0xC103, 0xC512, 0xC513}
+    assert {found["rfc-v2", mmfr3] == {0xC103, 0xC512, 0xC513} for mmfr3 in (0, 0xF, 0xF0, 0xF00)} == {True}
+    v10 = [found["v10", mmfr3] for mmfr3 in (0, 0xF, 0xF0, 0xF00)]
+    assert v10 == [set(), {0xC103}, {0xC083}, {0xC512, 0xC513}]
