@@ -41,8 +41,10 @@ EXPORT int ioctl(int on, unsigned long request, ...)
     va_start(arguments, request);
     uintptr_t argument = va_arg(arguments, uintptr_t);
     va_end(arguments);
-    struct message message = {.operation = IOCTL, .args = {request & UINT_MAX, argument}};
-    if (kind_of_descriptor(on, &message) == NOT_OURS || is_of_every_file(request & UINT_MAX)) {
+    struct message message = {.operation = IOCTL, .args = {0, argument}};
+    enum kind kind = kind_of_descriptor(on, &message);
+    message.args[0] = (request & UINT_MAX) | (uint64_t)kind << 32;
+    if (kind == NOT_OURS || is_of_every_file(request & UINT_MAX)) {
         if (_IOC_TYPE(request) == KVMIO && syscall(SYS_fcntl, on, F_GETFD, 0l) < 0)
             return -1; /* an emulator does not know the request, and would not come to look at the descriptor */
         return NEXT(ioctl_function, "ioctl")(on, request, argument);

@@ -327,7 +327,7 @@ static struct message outcome_of(const struct message *request, uintptr_t data, 
 int ask_server(struct message request, uintptr_t data, size_t size)
 {
     int saved = errno;
-    int runs = request.operation == IOCTL && request.args[0] == KVM_RUN;
+    int runs = request.operation == IOCTL && (uint32_t)request.args[0] == KVM_RUN;
     uint64_t mask = runs ? 0 : block_signals(); /* a handler that asks, too, might wait for what this call has at work */
     struct message outcome = outcome_of(&request, data, size);
     if (!runs)

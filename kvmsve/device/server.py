@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import select
 import socket
 import threading
 import time
@@ -58,8 +59,17 @@ class ProgramGone(Exception):
     """The program has ended, or says what no shim says."""
 
 
+def listen() -> tuple[str, socket.socket]:
+    """A name for KVMSVE_SOCKET, and the socket at which programs that have it call."""
+    name = f"kvmsve-{secrets.token_hex(16)}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(address(name))
+    listener.listen(BACKLOG)
+    return name, listener
+
+
 class Server:
-    """`with Server(device, complain) as server:` answers programs that have server.name as KVMSVE_SOCKET.
+    """`with Server(device, complain) as server:` answers programs that have server.name as KVMSVE_SOCKET, in threads.
 
     They are the same user's: others, who can find the name, are not answered.
 
@@ -70,12 +80,11 @@ class Server:
         self._device = device
         self._complain = complain
         self._is_closed = False
-        self.name = f"kvmsve-{secrets.token_hex(16)}"
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._connections = 0
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Server:
-        self._listener.bind(address(self.name))
-        self._listener.listen(BACKLOG)
+        self.name, self._listener = listen()
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -88,6 +97,25 @@ class Server:
         self._listener.close()
         self._device.close()
 
+    @property
+    def has_programs(self) -> bool:
+        """Whether somebody who lives has made a call."""
+        return self._connections > 0
+
+    def wait(self, end: int | None, seconds: float | None) -> None:
+        """`end` can be read, or the time is over."""
+        poll = select.poll()
+        if end is not None:
+            poll.register(end, select.POLLIN)
+        poll.poll(None if seconds is None else seconds * 1000)
+
+    def answer(self, connection: socket.socket) -> None:
+        """A thread answers the program at the other end until it closes the connection."""
+        try:
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+        except RuntimeError:  # no room for a thread
+            connection.close()
+
     def _accept(self) -> None:
         while True:
             try:
@@ -97,14 +125,20 @@ class Server:
                     return
                 time.sleep(BREATH_SECONDS)  # for want of descriptors, which calls at work will give back
                 continue
-            try:
-                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-            except RuntimeError:  # no room for a thread
-                connection.close()
+            self.answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections += 1
+        try:
+            self._answer_calls(connection)
+        finally:
+            with self._lock:
+                self._connections -= 1
+
+    def _answer_calls(self, connection: socket.socket) -> None:
         with connection, suppress(ProgramGone):
-            pid, user = _peer(connection)
+            pid, user = peer(connection)
             if user != os.getuid():
                 return
             program = Program(connection, pid)
@@ -116,7 +150,8 @@ class Server:
                     self._perform(program, self._device.open_file, install_device)
                 else:
                     request, argument, *which = arguments
-                    self._perform(program, self._device.call, tuple(which), request, argument, program, install)
+                    kind = request >> 32
+                    self._perform(program, self._device.call, tuple(which), request, argument, program, install, kind)
 
     def _perform(self, program: Program, operation: Callable[..., int], *arguments: Any) -> None:
         """The program has its answer."""
@@ -243,7 +278,7 @@ def _read_or_none(memory: Memory, address: int, size: int) -> bytes | None:
         return None
 
 
-def _peer(connection: socket.socket) -> tuple[int, int]:
+def peer(connection: socket.socket) -> tuple[int, int]:
     """The process and the user at the other end."""
     pid, uid, _ = PEER_CREDENTIALS.unpack(
         connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)

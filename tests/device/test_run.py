@@ -300,6 +300,55 @@ def test_another_users_program_is_not_answered(build, monkeypatch):
             client.open()
 
 
+# Several processes
+
+
+@pytest.mark.parametrize("options", [[], ["--guest", "idle.py"]], ids=["a server each", "one server"])
+def test_a_daemon_that_outlives_its_parent_is_answered(build, tmp_path, options):
+    """It opens /dev/kvm when the program has ended, and works on it for longer than that may take."""
+    client, log = build("ioctl_client", platform.machine()), tmp_path / "log"
+    (tmp_path / "idle.py").write_text("def run(guest, vcpu, n): return None")
+    orders = "sleep 0.5; echo open; sleep 2.3; echo ioctl 3 ae00 =0"
+    ran = subprocess.run(
+        [*KVMSVE, "run", *options, "--", "sh", "-c", f"({orders}) | {client} >{log} & exit 3"],
+        cwd=tmp_path, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, log.read_text()) == (3, "3 0\n12 0\n")
+
+
+def test_a_process_that_is_left_behind_and_has_no_device_does_not_keep_kvmsve(tmp_path):
+    start = time.monotonic()
+    subprocess.run([*KVMSVE, "run", "--", "sh", "-c", "sleep 60 >/dev/null 2>&1 & exit 0"], timeout=SECONDS, check=True)
+    assert time.monotonic() - start < 30
+
+
+def test_a_signal_ends_kvmsve_when_only_daemons_are_left(build, tmp_path):
+    client = build("ioctl_client", platform.machine())
+    process = subprocess.Popen(
+        [*KVMSVE, "run", "--", "sh", "-c", f"(echo open; sleep 50) | {client} & sleep 0.3"], stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"3 0\n"
+    time.sleep(0.7)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(SECONDS) == 0
+
+
+def test_a_crash_of_the_host_is_one_for_all_programs(build):
+    client = build("ioctl_client", platform.machine())
+    init, one_reg = uapi.VCPU_INIT.pack(5, 0x110, *[0] * 6).hex(), uapi.ONE_REG.pack(0x603000000013C806, 0).hex()
+    make = "open", "ioctl 3 ae01 =0", "ioctl 4 ae41 =0"
+    steps = *make, f"ioctl 5 4020aeae {init}", f"ioctl 5 4010aeab {one_reg} {bytes(8).hex()}"
+    crash = "\\n".join(steps)
+    first, second = crash, "\\n".join(steps[:2])
+    ran = subprocess.run(
+        [*KVMSVE, "run", "--abi", "rfc-v2-r1", "--sme", "1", "--", "sh", "-c",
+         f"printf '{first}\\n' | {client}; printf '{second}\\n' | {client}"],
+        capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert [line.split()[:2] for line in ran.stdout.splitlines()[-3:]] == [["-1", "19"], ["3", "0"], ["-1", "19"]]
+    assert ran.stderr.count("the host has crashed") == 1
+
+
 # The command
 
 
