@@ -48,7 +48,7 @@ enum operation { HELLO = 1, OPEN, IOCTL, READ, WRITE, INSTALL, RETURN };
 
 struct message {
     uint64_t operation;
-    uint64_t args[4]; /* HELLO: the program's number, its address or 0; OPEN: flags;
+    uint64_t args[4]; /* HELLO: the program's number, its address or 0, the secret; OPEN: close-on-exec;
                          IOCTL: request and kind << 32, argument, device and inode of the file;
                          READ, WRITE: address, size; INSTALL: close-on-exec; RETURN: result, errno;
                          an answer: result */

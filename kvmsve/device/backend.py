@@ -31,7 +31,7 @@ class Kernel:
         self.pause = pause
         self.vms = 0
         self._lock = threading.Lock()
-        self._down = bytearray(1)  # its first byte: a crash is one for forked processes, too
+        self._down = mmap.mmap(-1, mmap.PAGESIZE)  # its first byte: a crash is one for forked processes, too
 
     def __enter__(self) -> None:
         """`with kernel:` the model is this thread's alone. ENODEV once the host has crashed or was shut down."""

@@ -18,7 +18,7 @@ from ..machine import Host
 from ..recording import record
 from . import Device
 from .program import command, environment, find_program
-from .script import Script, idle
+from .script import Script, idle, idle_and_told
 from .server import Server
 from .workers import Workers
 
@@ -47,7 +47,8 @@ def launch(
     started = command(program, rest)
     with ExitStack() as stack:
         machine = stack.enter_context(record(recording, host, "kvmsve run")) if recording else host
-        device = Device(host, machine, script, trace, PAUSE_SECONDS)
+        guest = idle_and_told(complain) if script is idle else script
+        device = Device(host, machine, guest, trace, PAUSE_SECONDS)
         is_shared = recording is not None or script is not idle or is_access_restricted()
         serving: Server | Workers = Server(device, complain) if is_shared else Workers(device, complain)
         stack.enter_context(serving)

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from . import Device
-from .server import MESSAGE, Server, listen, peer
+from .server import MESSAGE, Address, Server, process_of
 
 IGNORED_SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP  # they are the program's, which decides
 
@@ -40,13 +40,16 @@ class Workers:
     """
 
     def __init__(self, device: Device, complain: Callable[[str], None]) -> None:
-        self._server = Server(device, complain)
-        self.name, self._listener = listen()
-        self._listener.setblocking(False)
+        self._address = Address()
+        self.name = self._address.name
+        self._server = Server(device, complain, self._address)
         self._new: dict[int, socket.socket] = {}  # connections that have told no number yet, by descriptor
         self._workers: dict[int, Worker] = {}  # by the number of the process that they answer
         self._poll = select.poll()
-        self._poll.register(self._listener, select.POLLIN)
+        self._listeners = {listener.fileno(): listener for listener in self._address.listeners}
+        for listener in self._address.listeners:
+            listener.setblocking(False)
+            self._poll.register(listener, select.POLLIN)
 
     def __enter__(self) -> Workers:
         return self
@@ -55,6 +58,7 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """No program is answered any more."""
+        self._address.close()
         self._close_sockets()
         for worker in self._workers.values():
             with suppress(ChildProcessError):
@@ -70,8 +74,8 @@ class Workers:
         if end is not None:
             self._poll.register(end, select.POLLIN)
         for descriptor, _ in self._poll.poll(None if seconds is None else seconds * 1000):
-            if descriptor == self._listener.fileno():
-                self._accept()
+            if descriptor in self._listeners:
+                self._accept(self._listeners[descriptor])
             elif descriptor in self._new:
                 self._dispatch(descriptor)
             elif descriptor != end:
@@ -79,9 +83,9 @@ class Workers:
         if end is not None:
             self._poll.unregister(end)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
-            connection, _ = self._listener.accept()
+            connection, _ = listener.accept()
             self._new[connection.fileno()] = connection
             self._poll.register(connection, select.POLLIN)
 
@@ -89,11 +93,11 @@ class Workers:
         self._poll.unregister(descriptor)
         with self._new.pop(descriptor) as connection, suppress(OSError):
             hello = connection.recv(MESSAGE.size, socket.MSG_PEEK)
-            if len(hello) < MESSAGE.size or peer(connection)[1] != os.getuid():
+            if len(hello) < MESSAGE.size or MESSAGE.unpack(hello)[3] != self._address.secret:
                 return
             number = MESSAGE.unpack(hello)[1]
             if number not in self._workers:
-                self._workers[number] = self._fork(peer(connection)[0])
+                self._workers[number] = self._fork(process_of(connection))
             socket.send_fds(self._workers[number].control, [b"+"], [connection.fileno()])
 
     def _forget(self, end: int) -> None:
@@ -136,7 +140,8 @@ class Workers:
             os._exit(0)
 
     def _close_sockets(self) -> None:
-        self._listener.close()
+        for listener in self._address.listeners:
+            listener.close()
         for connection in self._new.values():
             connection.close()
         for worker in self._workers.values():

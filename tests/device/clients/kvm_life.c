@@ -132,6 +132,75 @@ static void check_names(void)
     puts("names");
 }
 
+static int is_emulated(void)
+{
+    return getenv("KVMSVE_EMULATED") != NULL;
+}
+
+static int create_gic(int vm)
+{
+    uint32_t created[3] = {7, 0, 0};
+    CHECK(ioctl(vm, KVM_CREATE_DEVICE, created) == 0);
+    return (int)created[1];
+}
+
+static int is_device(const struct stat *status)
+{
+    return S_ISCHR(status->st_mode) && major(status->st_rdev) == 10 && minor(status->st_rdev) == 232;
+}
+
+/* Other ways to the device than its name: each is ours, or would be the machine's own. */
+static void check_ways(void)
+{
+    const char *const paths[] = {"//dev/kvm", "/dev//kvm", "/dev/./kvm", "/dev/../dev/kvm"};
+    struct stat status;
+    for (size_t n = 0; n < 4; n++) {
+        int kvm = open(paths[n], O_RDWR);
+        CHECK(kvm >= 0 && ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && close(kvm) == 0);
+        CHECK(stat(paths[n], &status) == 0 && is_device(&status) && access(paths[n], R_OK) == 0);
+    }
+    int folder = open("/dev", O_RDONLY | O_DIRECTORY), kvm = openat(folder, "kvm", O_RDWR | O_NONBLOCK);
+    CHECK(kvm >= 0 && ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && fcntl(kvm, F_GETFL) & O_NONBLOCK && close(kvm) == 0);
+    CHECK(fstatat(folder, "kvm", &status, 0) == 0 && is_device(&status) && close(folder) == 0);
+    CHECK(chdir("/dev") == 0 && (kvm = open("kvm", O_RDWR)) >= 0 && chdir("/") == 0);
+    CHECK(ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && close(kvm) == 0);
+    CHECK(chdir("/dev/fd/..") == 0 && chdir("/") == 0 && open("kvm", O_RDWR) == -1 && errno == ENOENT);
+    FILE *stream = fopen("/dev/kvm", "r+");
+    CHECK(stream != NULL && ioctl(fileno(stream), KVM_GET_API_VERSION, 0ul) == 12 && fclose(stream) == 0);
+    CHECK((kvm = creat("/dev/kvm", 0600)) >= 0 && ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && close(kvm) == 0);
+    CHECK(open("/dev/kvm", O_RDWR | O_DIRECTORY) == -1 && errno == ENOTDIR);
+    CHECK(open("/dev/kvm", O_RDWR | O_CREAT | O_EXCL, 0600) == -1 && errno == EEXIST);
+    CHECK(open("/dev/kvm", O_RDWR | O_DIRECT) == -1 && errno == EINVAL);
+    CHECK((kvm = open("/dev/kvm", O_PATH)) >= 0 && ioctl(kvm, KVM_GET_API_VERSION, 0ul) == -1);
+    CHECK(close(kvm) == 0);
+    puts("ways");
+}
+
+/* As Linux 6.12 and 7.3 answer for descriptors of /dev/kvm, a VM, a vCPU and a vGIC. */
+static void check_files(void)
+{
+    int vm = create_vm();
+    const int files[] = {open("/dev/kvm", O_RDWR), vm, create_vcpu(vm, 0), create_gic(vm)};
+    const char *const links[] = {"/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0", "anon_inode:kvm-arm-vgic-v3"};
+    for (int n = 0; n < 4; n++) {
+        struct stat status;
+        char byte = 0, path[64], link[64] = "";
+        CHECK(fstat(files[n], &status) == 0 && (n == 0 ? is_device(&status) : status.st_mode == 0600));
+        CHECK(status.st_size == 0 && status.st_nlink == 1);
+        snprintf(path, sizeof path, "/proc/self/fd/%d", files[n]);
+        CHECK(is_emulated() || (readlink(path, link, sizeof link - 1) > 0 && strcmp(link, links[n]) == 0));
+        CHECK(is_emulated() || (readlink(path, link, 4) == 4 && memcmp(link, links[n], 4) == 0));
+        CHECK(read(files[n], &byte, 1) == -1 && errno == EINVAL && write(files[n], &byte, 0) == -1 && errno == EINVAL);
+        CHECK(pread(files[n], &byte, 1, 0) == -1 && errno == (n == 0 ? EINVAL : ESPIPE));
+        CHECK(pwrite(files[n], &byte, 1, -1) == -1 && errno == EINVAL);
+        CHECK(lseek(files[n], 5, SEEK_SET) == (n == 3 ? -1 : 0) && lseek(files[n], 0, 99) == -1 && errno == EINVAL);
+        void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, files[n], 0);
+        CHECK((page != MAP_FAILED) == (n == 2) && (n == 2 || errno == ENODEV));
+        CHECK(ioctl(files[n], FIOCLEX) == 0 && fcntl(files[n], F_GETFD) == FD_CLOEXEC && ioctl(files[n], FIONCLEX) == 0);
+    }
+    puts("files");
+}
+
 static void check_copies(void)
 {
     int vm = create_vm(), vcpu = create_vcpu(vm, 0);
@@ -179,18 +248,6 @@ static int is_foreign(int kvm, int vm, int vcpu, int gic)
         return 0;
     int own = ioctl(kvm, KVM_CREATE_VM, 0ul);
     return ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && own >= 0 && fill(create_vcpu(own, 0), 1, 1) == 0;
-}
-
-static int is_emulated(void)
-{
-    return getenv("KVMSVE_EMULATED") != NULL;
-}
-
-static int create_gic(int vm)
-{
-    uint32_t created[3] = {7, 0, 0};
-    CHECK(ioctl(vm, KVM_CREATE_DEVICE, created) == 0);
-    return (int)created[1];
 }
 
 static void check_child(pid_t child)
@@ -458,6 +515,8 @@ int main(int count, char **arguments)
         return !is_foreign(atoi(arguments[1]), atoi(arguments[2]), atoi(arguments[3]), atoi(arguments[4]));
     setvbuf(stdout, NULL, _IOLBF, 0);
     check_names();
+    check_ways();
+    check_files();
     check_copies();
     check_pages();
     check_fork();
