@@ -5,6 +5,7 @@
  *   status.c      what a file is: our descriptors are files of memory, and look as KVM's
  *   names.c       calls that take a path: open, access
  *   descriptors.c calls that take a descriptor: ioctl, read, lseek, mmap
+ *   programs.c    calls that start a program: it has the shim, too
  *
  * No function here follows a pointer of the program's before the operating system has looked at it, and none changes
  * errno where it succeeds.

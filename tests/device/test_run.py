@@ -312,7 +312,7 @@ def test_a_program_that_does_not_know_the_secret_is_not_answered(build):
 
 
 def test_a_program_without_a_server_is_told_once(build):
-    """ENODEV is all that it sees; whoever looks at its standard error reads why. A name may be too long for a socket."""
+    """ENODEV is all that it sees; whoever looks at its standard error reads why."""
     with Server(Device(Host()), print) as server:
         name = server.name
     said = "kvmsve: /dev/kvm is lost: kvmsve run has ended, or cannot be reached from here\n"
@@ -534,7 +534,9 @@ def test_on_arm64_an_emulator_and_a_program_have_the_same_shim(tmp_path, monkeyp
     assert variables["QEMU_SET_ENV"].split(",")[:2] == ["LD_PRELOAD=/shim-aarch64", "KVMSVE_EMULATED=1"]
 
 
-@pytest.mark.parametrize("steps", ["{0}", "sh -c {0}", "env A=B sh -c 'exec {0}'"])
+@pytest.mark.parametrize(
+    "steps", ["{0}", "sh -c {0}", "env A=B sh -c 'exec {0}'", "env -i {0}", "env -i env -i sh -c {0}"]
+)
 def test_children_of_children_are_reached_where_the_emulated_machine_is_this_one(build, monkeypatch, steps):
     """As on arm64, where the shim of programs and that of emulated programs are one file."""
     here = program.shim(platform.machine())
@@ -546,6 +548,15 @@ def test_children_of_children_are_reached_where_the_emulated_machine_is_this_one
             input="open\n", capture_output=True, text=True, timeout=SECONDS, check=True,
         )  # fmt: skip
     assert int(ran.stdout.split()[0]) >= 0
+
+
+@pytest.mark.parametrize("way", ["close_fds=True", "close_fds=False", "preexec_fn=int"])  # execve and posix_spawn
+def test_a_program_that_is_started_without_an_environment_has_the_device(build, way):
+    code = f"import subprocess, sys; subprocess.run(sys.argv[1], env={{}}, {way}, check=True)"
+    with Server(Device(Host()), print) as server:
+        variables = environment(find_program("sh"), server.name, None)
+        out, err = run_client(build, variables, "open\n", sys.executable, "-c", code)
+    assert (out, err) == ("3 0\n", "")
 
 
 @MACHINES
