@@ -46,7 +46,7 @@ MACHINES = pytest.mark.parametrize("machine", [platform.machine(), ELSEWHERE])
 
 PARTS = [  # of kvm_life.c
     "names", "ways", "files", "copies", "pages", "fork", "exec", "sent", "vfork", "killed", "closed", "threads",
-    "limit", "cancelled", "signals",
+    "limit", "cancelled", "sandbox", "signals",
 ]  # fmt: skip
 
 

@@ -3,17 +3,21 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -509,6 +513,30 @@ static void check_limit(void)
     puts("limit");
 }
 
+/* What a sandbox forbids when the first call has been made is not missed. */
+static void check_sandbox(void)
+{
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof rules / sizeof *rules, rules};
+    pid_t child = fork();
+    if (child > 0) {
+        check_child(child);
+        puts("sandbox");
+        return;
+    }
+    int vm = create_vm();
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0 || is_emulated());
+    CHECK(is_emulated() || (socket(AF_UNIX, SOCK_STREAM, 0) == -1 && errno == EPERM));
+    CHECK(fill(create_vcpu(vm, 0), 1, 1) == 0);
+    exit(0);
+}
+
 int main(int count, char **arguments)
 {
     if (count == 5)
@@ -528,6 +556,7 @@ int main(int count, char **arguments)
     check_threads();
     check_limit();
     check_cancelled();
+    check_sandbox();
     check_signals();
     return 0;
 }
