@@ -41,8 +41,10 @@ EXPORT int ioctl(int on, unsigned long request, ...)
     va_start(arguments, request);
     uintptr_t argument = va_arg(arguments, uintptr_t);
     va_end(arguments);
-    struct message message = {.operation = IOCTL, .args = {request & UINT_MAX, argument}};
-    if (kind_of_descriptor(on, &message) == NOT_OURS || is_of_every_file(request & UINT_MAX)) {
+    struct message message = {.operation = IOCTL, .args = {0, argument}};
+    enum kind kind = kind_of_descriptor(on, &message);
+    message.args[0] = (request & UINT_MAX) | (uint64_t)kind << 32;
+    if (kind == NOT_OURS || is_of_every_file(request & UINT_MAX)) {
         if (_IOC_TYPE(request) == KVMIO && syscall(SYS_fcntl, on, F_GETFD, 0l) < 0)
             return -1; /* an emulator does not know the request, and would not come to look at the descriptor */
         return NEXT(ioctl_function, "ioctl")(on, request, argument);
@@ -130,34 +132,39 @@ SEEK_FUNCTION(lseek64)
 MMAP_FUNCTION(mmap)
 MMAP_FUNCTION(mmap64)
 
-/* A link of /proc/self/fd: ours is to "/memfd:NAME (deleted)", KVM's to NAME. Puts that in its place; the size. */
-static ssize_t name_as_kvm(int at, const char *path, char *link, size_t room, ssize_t size)
+/* A link of /proc/self/fd to a file of ours is to "/memfd:NAME (deleted)", to KVM's to NAME. The length of that, which is
+ * put there; 0 for another link. */
+static size_t name_of_link(int at, const char *path, char name[NAME_MAX])
 {
     static const char before[] = "/memfd:", after[] = " (deleted)", nameless[] = "anon_inode:kvm-";
+    const size_t before_length = sizeof before - 1, after_length = sizeof after - 1;
     char whole[NAME_MAX + sizeof before + sizeof after];
     int saved = errno;
-    long length = size < 0 ? -1 : syscall(SYS_readlinkat, at, path, whole, sizeof whole);
+    long length = has_server() ? syscall(SYS_readlinkat, at, path, whole, sizeof whole) : 0;
     errno = saved;
-    const long around = sizeof before - 1 + sizeof after - 1;
-    if (length <= around || memcmp(whole, before, sizeof before - 1) != 0)
-        return size;
-    const char *name = whole + sizeof before - 1;
-    size_t name_length = (size_t)(length - around);
-    if (strncmp(name, nameless, sizeof nameless - 1) != 0 && strncmp(name, DEVICE, sizeof DEVICE - 1) != 0)
-        return size;
-    size_t shown = name_length < room ? name_length : room;
-    memcpy(link, name, shown);
-    return (ssize_t)shown;
+    if (length <= (long)(before_length + after_length) || memcmp(whole, before, before_length) != 0)
+        return 0;
+    size_t name_length = (size_t)length - before_length - after_length;
+    memcpy(name, whole + before_length, name_length);
+    return strncmp(name, nameless, sizeof nameless - 1) == 0 || strncmp(name, DEVICE, sizeof DEVICE - 1) == 0 ? name_length
+                                                                                                               : 0;
 }
+
+#define READLINK(at, path, link, room, call)                                                                           \
+    char name[NAME_MAX];                                                                                               \
+    size_t length = name_of_link(at, path, name);                                                                      \
+    size_t shown = length > 0 && length < room ? length : room; /* no byte behind the name is touched */               \
+    ssize_t size = call;                                                                                               \
+    if (size > 0 && length > 0)                                                                                        \
+        memcpy(link, name, (size_t)size);                                                                              \
+    return size
 
 EXPORT ssize_t readlink(const char *restrict path, char *restrict link, size_t room)
 {
-    ssize_t size = NEXT(readlink_function, "readlink")(seen_as(AT_FDCWD, path), link, room);
-    return name_as_kvm(AT_FDCWD, path, link, room, size);
+    READLINK(AT_FDCWD, path, link, room, NEXT(readlink_function, "readlink")(seen_as(AT_FDCWD, path), link, shown));
 }
 
 EXPORT ssize_t readlinkat(int at, const char *restrict path, char *restrict link, size_t room)
 {
-    ssize_t size = NEXT(readlinkat_function, "readlinkat")(at, seen_as(at, path), link, room);
-    return name_as_kvm(at, path, link, room, size);
+    READLINK(at, path, link, room, NEXT(readlinkat_function, "readlinkat")(at, seen_as(at, path), link, shown));
 }

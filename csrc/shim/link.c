@@ -39,6 +39,7 @@ struct connection {
 
 static struct connection kept[KEPT_CONNECTIONS];
 static char server_name[sizeof((struct sockaddr_un *)NULL)->sun_path];
+static uint64_t server_secret;
 
 /* A number that is this process's alone, as its memory is: threads and what vfork() makes share it, fork() makes another
  * (the kernel wipes its page, or, in an emulator that does not, a handler), and so does exec. */
@@ -78,9 +79,11 @@ __attribute__((constructor)) static void begin(void)
 {
     if (is_emulator())
         return;
-    const char *name = getenv("KVMSVE_SOCKET");
-    if (name != NULL && strlen(name) < sizeof server_name - 1)
-        strcpy(server_name, name);
+    const char *name = getenv("KVMSVE_SOCKET"), *end = name == NULL ? NULL : strrchr(name, ':');
+    if (end != NULL && (size_t)(end - name) < sizeof server_name - 1) {
+        memcpy(server_name, name, (size_t)(end - name));
+        server_secret = strtoull(end + 1, NULL, 10);
+    }
     void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page != MAP_FAILED && madvise(page, PAGE_BYTES, MADV_WIPEONFORK) == 0)
         number_page = page;
@@ -167,23 +170,52 @@ static int move_away(int descriptor)
     return (int)moved;
 }
 
+/* Says once what a program cannot see by ENODEV. */
+static void tell(int error)
+{
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    static const char begin[] = "kvmsve: /dev/kvm is lost: ", forbidden[] = "a sandbox forbids the socket to kvmsve run\n",
+                      gone[] = "kvmsve run has ended, or cannot be reached from here\n";
+    int is_forbidden = error == EPERM || error == EACCES || error == ENOSYS;
+    struct iovec parts[] = {
+        {.iov_base = (void *)(uintptr_t)begin, .iov_len = sizeof begin - 1},
+        {.iov_base = (void *)(uintptr_t)(is_forbidden ? forbidden : gone),
+         .iov_len = (is_forbidden ? sizeof forbidden : sizeof gone) - 1},
+    };
+    if (error != EMFILE && error != ENFILE && !atomic_flag_test_and_set(&told))
+        syscall(SYS_writev, STDERR_FILENO, parts, 2);
+}
+
+/* A socket that is connected to the server's file, or to its abstract name; -1 and errno. */
+static int open_socket(int is_abstract)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path + is_abstract, server_name);
+    int server = (int)syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    while (server >= 0 && syscall(SYS_connect, server, &address, sizeof address) != 0)
+        if (errno != EINTR) {
+            int error = errno;
+            syscall(SYS_close, server);
+            errno = error;
+            return -1;
+        }
+    return server;
+}
+
 /* A connection to the server, which knows who calls; -1 and errno: ENODEV where no server answers. */
 static int connect_to_server(uint64_t process)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    strcpy(address.sun_path + 1, server_name); /* behind a zero: an abstract name, of which no file can be left */
-    int server = (int)syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (server < 0)
-        return -1;
-    while (syscall(SYS_connect, server, &address, sizeof address) != 0)
-        if (errno != EINTR)
-            goto failed;
-    struct message hello = {.operation = HELLO, .args = {process, reachable_address()}};
-    if (send_message(server, &hello, 0, 0) == 0)
+    struct message hello = {.operation = HELLO, .args = {process, reachable_address(), server_secret}};
+    int server = open_socket(1);
+    if (server < 0 && errno != EMFILE && errno != ENFILE)
+        server = open_socket(0);
+    if (server >= 0 && send_message(server, &hello, 0, 0) == 0)
         return server;
-failed:
-    syscall(SYS_close, server);
-    errno = ENODEV;
+    int error = errno;
+    if (server >= 0)
+        syscall(SYS_close, server);
+    tell(error);
+    errno = error == EMFILE || error == ENFILE ? error : ENODEV;
     return -1;
 }
 
@@ -318,6 +350,7 @@ static struct message outcome_of(const struct message *request, uintptr_t data, 
         outcome.args[1] = (uint64_t)errno;
     else if (serve(connection->descriptor, &outcome) != 0) {
         end_connection(connection);
+        tell(ENODEV);
         outcome = (struct message){.args = {(uint64_t)-1, ENODEV}};
     }
     release(connection, &spare);
@@ -327,7 +360,7 @@ static struct message outcome_of(const struct message *request, uintptr_t data, 
 int ask_server(struct message request, uintptr_t data, size_t size)
 {
     int saved = errno;
-    int runs = request.operation == IOCTL && request.args[0] == KVM_RUN;
+    int runs = request.operation == IOCTL && (uint32_t)request.args[0] == KVM_RUN;
     uint64_t mask = runs ? 0 : block_signals(); /* a handler that asks, too, might wait for what this call has at work */
     struct message outcome = outcome_of(&request, data, size);
     if (!runs)

@@ -5,6 +5,7 @@
  *   status.c      what a file is: our descriptors are files of memory, and look as KVM's
  *   names.c       calls that take a path: open, access
  *   descriptors.c calls that take a descriptor: ioctl, read, lseek, mmap
+ *   programs.c    calls that start a program: it has the shim, too
  *
  * No function here follows a pointer of the program's before the operating system has looked at it, and none changes
  * errno where it succeeds.
@@ -48,8 +49,8 @@ enum operation { HELLO = 1, OPEN, IOCTL, READ, WRITE, INSTALL, RETURN };
 
 struct message {
     uint64_t operation;
-    uint64_t args[4]; /* HELLO: the program's number, its address or 0; OPEN: flags;
-                         IOCTL: request, argument, device and inode of the file;
+    uint64_t args[4]; /* HELLO: the program's number, its address or 0, the secret; OPEN: close-on-exec;
+                         IOCTL: request and kind << 32, argument, device and inode of the file;
                          READ, WRITE: address, size; INSTALL: close-on-exec; RETURN: result, errno;
                          an answer: result */
 };

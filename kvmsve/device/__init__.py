@@ -26,7 +26,7 @@ from ..facts import uapi
 from ..machine import Host
 from .backend import Kernel
 from .descriptors import Descriptors, Identity, identity
-from .file import Call, File
+from .file import Call, File, ForeignFile, Kind
 from .memory import Memory, ProcessMemory
 from .script import Script, idle
 from .system import SystemFile
@@ -96,6 +96,11 @@ class Device:
         self._kernel.shut_down()
         self._give_back()
 
+    def _foreign_file(self, kind: int) -> File | None:
+        if kind == Kind.KVM:
+            return SystemFile(self._kernel)
+        return ForeignFile(Kind(kind)) if kind else None
+
     def _own_memory(self) -> ProcessMemory:
         memory: ProcessMemory | None = getattr(self._memories, "memory", None)
         if memory is None or memory.pid != os.getpid():
@@ -112,9 +117,14 @@ class Device:
         """A new descriptor of a file, to be passed on."""
         return self._descriptors.install(file)
 
-    def call(self, which: Identity, request: int, arg: int, memory: Memory, install: Callable[[File], int]) -> int:
-        """As ioctl, for a program with this memory, which gets new files from `install`."""
-        file = self._descriptors.find(which)
+    def call(
+        self, which: Identity, request: int, arg: int, memory: Memory, install: Callable[[File], int], kind: int = 0
+    ) -> int:
+        """As ioctl, for a program with this memory, which gets new files from `install`.
+
+        A file that is not this device's, but of a kind that is KVM's, is another process's.
+        """
+        file = self._descriptors.find(which) or self._foreign_file(kind)
         if file is None:
             raise OSError(errno.ENOTTY, "the descriptor is none of KVM's")
         call = Call(arg & (1 << 64) - 1, memory, install)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import threading
 from types import TracebackType
@@ -30,7 +31,7 @@ class Kernel:
         self.pause = pause
         self.vms = 0
         self._lock = threading.Lock()
-        self._is_down = False
+        self._down = mmap.mmap(-1, mmap.PAGESIZE)  # its first byte: a crash is one for forked processes, too
 
     def __enter__(self) -> None:
         """`with kernel:` the model is this thread's alone. ENODEV once the host has crashed or was shut down."""
@@ -45,17 +46,17 @@ class Kernel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and issubclass(kind, HostOops):
-            self._is_down = True
+            self._down[0] = 1
         self._lock.release()
 
     def check_up(self) -> None:
         """ENODEV once the host has crashed or was shut down."""
-        if self._is_down:
+        if self._down[0]:
             raise OSError(errno.ENODEV, "the host is down")
 
     def shut_down(self) -> None:
         """No thread begins work on the model; what was begun has ended, unless a script of the user's is stuck."""
-        self._is_down = True
+        self._down[0] = 1
         if self._lock.acquire(timeout=SHUT_DOWN_SECONDS):
             self._lock.release()
 

@@ -128,3 +128,10 @@ class File:
         if request in self.handlers:
             return self.handlers[request][0]
         return uapi.UNKNOWN_IOCTLS.get(uapi.ioctl_number(request), f"ioctl 0x{request:x}")
+
+
+class ForeignFile(File):
+    """A file that belongs to a VM of a process that is answered elsewhere: all its ioctls are EIO."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(f"another process's {kind.name.lower()}", "", owner=object())

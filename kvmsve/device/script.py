@@ -16,6 +16,8 @@ from ..ops import Step, observe_step
 from ..ops import operations as ops
 from ..recording import Recording
 
+IDLE_RUNS = 200  # without a word: a program may interrupt its guest some times
+
 
 @dataclass(frozen=True)
 class Exit:
@@ -48,6 +50,18 @@ class ScriptFailure(Exception):
 
 def idle(guest: Any, vcpu: int, n: int) -> None:
     """The guest does nothing, and does not touch a register."""
+
+
+def idle_and_told(complain: Callable[[str], None]) -> Script:
+    """As idle; once a vCPU has run for some time, `complain` is told why nothing happens."""
+
+    def act(guest: Any, vcpu: int, n: int) -> None:
+        if n == IDLE_RUNS:
+            complain(
+                f"the guest of vCPU {vcpu} does nothing, so that each KVM_RUN is EINTR; --guest FILE says what it does"
+            )
+
+    return act
 
 
 def steps_of(recording: Recording) -> Script:

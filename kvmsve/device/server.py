@@ -10,13 +10,17 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import select
+import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
 from functools import partial
+from pathlib import Path
 from struct import Struct
 from types import TracebackType
 from typing import Any
@@ -49,34 +53,65 @@ class Operation(IntEnum):
     RETURN = 7
 
 
-def address(name: str) -> bytes:
-    """The abstract address of a server: all of sockaddr_un, as emulators are not exact about its length."""
-    return b"\0" + name.encode().ljust(ADDRESS_BYTES - 1, b"\0")
-
-
 class ProgramGone(Exception):
     """The program has ended, or says what no shim says."""
 
 
-class Server:
-    """`with Server(device, complain) as server:` answers programs that have server.name as KVMSVE_SOCKET.
+class Address:
+    """Where programs that have `name` as KVMSVE_SOCKET call: a file, for those of other networks, and the same as an
+    abstract name, for those of other file systems. They tell `secret`, as whoever can find the name cannot.
+    """
 
-    They are the same user's: others, who can find the name, are not answered.
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="kvmsve-"))
+        self._folder.chmod(0o711)
+        path = str(self._folder / secrets.token_hex(8))
+        self.secret = secrets.randbits(63)
+        self.name = f"{path}:{self.secret}"
+        self.listeners = [self._listen(path.encode()), self._listen(abstract(path))]
+        Path(path).chmod(0o666)
+
+    @staticmethod
+    def _listen(where: bytes) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(where)
+        listener.listen(BACKLOG)
+        return listener
+
+    def close(self) -> None:
+        """Nobody is heard."""
+        for listener in self.listeners:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def abstract(path: str) -> bytes:
+    """All of sockaddr_un, as emulators are not exact about its length."""
+    return b"\0" + path.encode().ljust(ADDRESS_BYTES - 1, b"\0")
+
+
+class Server:
+    """`with Server(device, complain) as server:` answers programs that have server.name as KVMSVE_SOCKET, in threads.
+
+    Others, who can find the name but not the secret in it, are not answered.
 
     `complain` is called with what concerns the user and not the program: a host that crashed, a script that failed.
     """
 
-    def __init__(self, device: Device, complain: Callable[[str], None]) -> None:
+    def __init__(self, device: Device, complain: Callable[[str], None], address: Address | None = None) -> None:
         self._device = device
         self._complain = complain
         self._is_closed = False
-        self.name = f"kvmsve-{secrets.token_hex(16)}"
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._connections = 0
+        self._lock = threading.Lock()
+        self._address = address or Address()
+        self.name = self._address.name
 
     def __enter__(self) -> Server:
-        self._listener.bind(address(self.name))
-        self._listener.listen(BACKLOG)
-        threading.Thread(target=self._accept, daemon=True).start()
+        for listener in self._address.listeners:
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
         return self
 
     def __exit__(
@@ -84,30 +119,51 @@ class Server:
     ) -> None:
         """No program is answered any more."""
         self._is_closed = True
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._address.close()
         self._device.close()
 
-    def _accept(self) -> None:
+    @property
+    def has_programs(self) -> bool:
+        """Whether somebody who lives has made a call."""
+        return self._connections > 0
+
+    def wait(self, end: int | None, seconds: float | None) -> None:
+        """`end` can be read, or the time is over."""
+        poll = select.poll()
+        if end is not None:
+            poll.register(end, select.POLLIN)
+        poll.poll(None if seconds is None else seconds * 1000)
+
+    def answer(self, connection: socket.socket) -> None:
+        """A thread answers the program at the other end until it closes the connection."""
+        try:
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+        except RuntimeError:  # no room for a thread
+            connection.close()
+
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
             except OSError:
                 if self._is_closed:
                     return
                 time.sleep(BREATH_SECONDS)  # for want of descriptors, which calls at work will give back
                 continue
-            try:
-                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-            except RuntimeError:  # no room for a thread
-                connection.close()
+            self.answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections += 1
+        try:
+            self._answer_calls(connection)
+        finally:
+            with self._lock:
+                self._connections -= 1
+
+    def _answer_calls(self, connection: socket.socket) -> None:
         with connection, suppress(ProgramGone):
-            pid, user = _peer(connection)
-            if user != os.getuid():
-                return
-            program = Program(connection, pid)
+            program = Program(connection, self._address.secret)
             install = partial(self._give, program, 1)
             while True:
                 operation, *arguments = program.next_request()
@@ -116,7 +172,8 @@ class Server:
                     self._perform(program, self._device.open_file, install_device)
                 else:
                     request, argument, *which = arguments
-                    self._perform(program, self._device.call, tuple(which), request, argument, program, install)
+                    kind = request >> 32
+                    self._perform(program, self._device.call, tuple(which), request, argument, program, install, kind)
 
     def _perform(self, program: Program, operation: Callable[..., int], *arguments: Any) -> None:
         """The program has its answer."""
@@ -150,13 +207,14 @@ class Server:
 class Program(Memory):
     """A program at the other end of a connection, and its memory while it waits for the answer to a call."""
 
-    def __init__(self, connection: socket.socket, pid: int) -> None:
-        """The program has said who it is. ProgramGone."""
+    def __init__(self, connection: socket.socket, secret: int) -> None:
+        """The program has said who it is. ProgramGone where it does not know the secret."""
         self._connection = connection
         self._argument = -1, b""
+        pid = process_of(connection)
         self.name = str(pid)
-        operation, number, address, _, _ = MESSAGE.unpack(self._hear(MESSAGE.size))
-        if operation != Operation.HELLO:
+        operation, number, address, told, _ = MESSAGE.unpack(self._hear(MESSAGE.size))
+        if operation != Operation.HELLO or told != secret:
             raise ProgramGone
         self.owner = number  # that the shim has made for its address space
         self._memory: Memory | None = ProcessMemory(pid) if address else None
@@ -243,12 +301,11 @@ def _read_or_none(memory: Memory, address: int, size: int) -> bytes | None:
         return None
 
 
-def _peer(connection: socket.socket) -> tuple[int, int]:
-    """The process and the user at the other end."""
-    pid, uid, _ = PEER_CREDENTIALS.unpack(
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
-    )
-    return pid, uid
+def process_of(connection: socket.socket) -> int:
+    """The process at the other end."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
+    pid: int = PEER_CREDENTIALS.unpack(credentials)[0]
+    return pid
 
 
 def _signed(number: int) -> int:

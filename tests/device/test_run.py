@@ -1,6 +1,7 @@
 """`kvmsve run`: programs of C on /dev/kvm, through the shim and the server, natively and under qemu-aarch64."""
 
 import errno
+import itertools
 import os
 import platform
 import re
@@ -23,7 +24,7 @@ import kvmsve
 from kvmsve import Feature, Host
 from kvmsve.device import Device, program
 from kvmsve.device.program import command, environment, find_program
-from kvmsve.device.server import Server, address
+from kvmsve.device.server import Server, abstract
 from kvmsve.facts import uapi
 from kvmsve.recording.file import Recording
 from kvmsve.recording.replay import Replay
@@ -44,8 +45,8 @@ MACHINES = pytest.mark.parametrize("machine", [platform.machine(), ELSEWHERE])
 
 
 PARTS = [  # of kvm_life.c
-    "names", "copies", "pages", "fork", "exec", "sent", "vfork", "killed", "closed", "threads", "limit", "cancelled",
-    "signals",
+    "names", "ways", "files", "copies", "pages", "fork", "exec", "sent", "vfork", "killed", "closed", "threads",
+    "limit", "cancelled", "sandbox", "signals",
 ]  # fmt: skip
 
 
@@ -271,9 +272,10 @@ def test_who_says_nonsense_to_the_server_is_not_answered():
     import socket
 
     with Server(Device(Host()), print) as server:
-        for message in (b"", b"x", b"x" * 24, b"x" * 40):
+        path = server.name.rpartition(":")[0]
+        for message, where in itertools.product((b"", b"x", b"x" * 24, b"x" * 40), (path, abstract(path))):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as nobody:
-                nobody.connect(address(server.name))
+                nobody.connect(where)
                 nobody.send(message)
                 nobody.settimeout(SECONDS)
                 assert nobody.recv(1) == b""
@@ -292,12 +294,117 @@ def test_a_call_for_which_there_is_no_thread_fails_and_the_next_is_answered(buil
         assert client.ioctl(kvm, uapi.KVM_GET_API_VERSION) == 12
 
 
-def test_another_users_program_is_not_answered(build, monkeypatch):
-    with remote(build("ioctl_client", platform.machine()), Device(Host())) as client:
-        somebody = os.getuid() + 1
-        monkeypatch.setattr(os, "getuid", lambda: somebody)
-        with pytest.raises(OSError, match="No such device"):
-            client.open()
+def run_client(build, variables, orders, *before):
+    """What the client says, and what is on standard error, in this environment and started by the words `before`."""
+    ran = subprocess.run(
+        [*before, build("ioctl_client", platform.machine())], env=variables, input=orders,
+        capture_output=True, text=True, timeout=SECONDS, check=True,
+    )  # fmt: skip
+    return ran.stdout, ran.stderr
+
+
+def test_a_program_that_does_not_know_the_secret_is_not_answered(build):
+    with Server(Device(Host()), print) as server:
+        path, _, secret = server.name.rpartition(":")
+        for told, outcome in (f"{int(secret) ^ 1}", "-1 19\n"), (secret, "3 0\n"):
+            variables = environment(find_program("sh"), f"{path}:{told}", None)
+            assert run_client(build, variables, "open\n")[0] == outcome
+
+
+def test_a_program_without_a_server_is_told_once(build):
+    """ENODEV is all that it sees; whoever looks at its standard error reads why."""
+    with Server(Device(Host()), print) as server:
+        name = server.name
+    said = "kvmsve: /dev/kvm is lost: kvmsve run has ended, or cannot be reached from here\n"
+    variables = environment(find_program("sh"), name, None)
+    assert run_client(build, variables, "open\nopen\n") == ("-1 19\n" * 2, said)
+    assert not Path(name.rpartition(":")[0]).parent.exists()
+
+
+ORDERS = "open\nioctl 3 ae01 =0\nioctl 4 ae41 =0\nioctl 4 8020aeaf " + "00" * 32 + "\n"
+ANSWERS = "3 0\n4 0\n5 0\n0 0 05" + "00" * 31 + "\n"
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--net"]
+
+
+def can_unshare():
+    return (
+        shutil.which("unshare")
+        and subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not can_unshare(), reason="there are no namespaces for users here")
+def test_a_program_of_another_network_is_answered(build):
+    with Server(Device(Host(sve_vqs={1})), print) as server:
+        assert run_client(build, environment(find_program("sh"), server.name, None), ORDERS, *NAMESPACE) == (
+            ANSWERS,
+            "",
+        )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
+def test_a_program_that_becomes_another_users_is_answered(build):
+    with Server(Device(Host(sve_vqs={1})), print) as server:
+        variables = environment(find_program("sh"), server.name, None)
+        assert run_client(build, variables, "user 65534\n" + ORDERS) == ("0 0\n" + ANSWERS, "")
+
+
+def test_a_guest_that_does_nothing_is_told_once(build, capfd):
+    client = build("ioctl_client", platform.machine())
+    init = uapi.VCPU_INIT.pack(5, 0, *[0] * 6).hex()
+    orders = f"open\\nioctl 3 ae01 =0\\nioctl 4 ae41 =0\\nioctl 5 4020aeae {init}\\n" + "ioctl 5 ae80 =0\\n" * 205
+    code, out, err = run(capfd, "run", "--", "sh", "-c", f"printf '{orders}' | {client}")
+    assert (code, out.count("-1 4\n"), err.count("\n")) == (0, 205, 1)
+    assert "each KVM_RUN is EINTR; --guest FILE" in err
+
+
+# Several processes
+
+
+@pytest.mark.parametrize("options", [[], ["--guest", "idle.py"]], ids=["a server each", "one server"])
+def test_a_daemon_that_outlives_its_parent_is_answered(build, tmp_path, options):
+    """It opens /dev/kvm when the program has ended, and works on it for longer than that may take."""
+    client, log = build("ioctl_client", platform.machine()), tmp_path / "log"
+    (tmp_path / "idle.py").write_text("def run(guest, vcpu, n): return None")
+    orders = "sleep 0.5; echo open; sleep 2.3; echo ioctl 3 ae00 =0"
+    ran = subprocess.run(
+        [*KVMSVE, "run", *options, "--", "sh", "-c", f"({orders}) | {client} >{log} & exit 3"],
+        cwd=tmp_path, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, log.read_text()) == (3, "3 0\n12 0\n")
+
+
+def test_a_process_that_is_left_behind_and_has_no_device_does_not_keep_kvmsve(tmp_path):
+    start = time.monotonic()
+    subprocess.run([*KVMSVE, "run", "--", "sh", "-c", "sleep 60 >/dev/null 2>&1 & exit 0"], timeout=SECONDS, check=True)
+    assert time.monotonic() - start < 30
+
+
+def test_a_signal_ends_kvmsve_when_only_daemons_are_left(build, tmp_path):
+    client = build("ioctl_client", platform.machine())
+    process = subprocess.Popen(
+        [*KVMSVE, "run", "--", "sh", "-c", f"(echo open; sleep 50) | {client} & sleep 0.3"], stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"3 0\n"
+    time.sleep(0.7)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(SECONDS) == 0
+
+
+def test_a_crash_of_the_host_is_one_for_all_programs(build):
+    client = build("ioctl_client", platform.machine())
+    init, one_reg = uapi.VCPU_INIT.pack(5, 0x110, *[0] * 6).hex(), uapi.ONE_REG.pack(0x603000000013C806, 0).hex()
+    make = "open", "ioctl 3 ae01 =0", "ioctl 4 ae41 =0"
+    steps = *make, f"ioctl 5 4020aeae {init}", f"ioctl 5 4010aeab {one_reg} {bytes(8).hex()}"
+    crash = "\\n".join(steps)
+    first, second = crash, "\\n".join(steps[:2])
+    ran = subprocess.run(
+        [*KVMSVE, "run", "--abi", "rfc-v2-r1", "--sme", "1", "--", "sh", "-c",
+         f"printf '{first}\\n' | {client}; printf '{second}\\n' | {client}"],
+        capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert [line.split()[:2] for line in ran.stdout.splitlines()[-3:]] == [["-1", "19"], ["3", "0"], ["-1", "19"]]
+    assert ran.stderr.count("the host has crashed") == 1
 
 
 # The command
@@ -427,7 +534,9 @@ def test_on_arm64_an_emulator_and_a_program_have_the_same_shim(tmp_path, monkeyp
     assert variables["QEMU_SET_ENV"].split(",")[:2] == ["LD_PRELOAD=/shim-aarch64", "KVMSVE_EMULATED=1"]
 
 
-@pytest.mark.parametrize("steps", ["{0}", "sh -c {0}", "env A=B sh -c 'exec {0}'"])
+@pytest.mark.parametrize(
+    "steps", ["{0}", "sh -c {0}", "env A=B sh -c 'exec {0}'", "env -i {0}", "env -i env -i sh -c {0}"]
+)
 def test_children_of_children_are_reached_where_the_emulated_machine_is_this_one(build, monkeypatch, steps):
     """As on arm64, where the shim of programs and that of emulated programs are one file."""
     here = program.shim(platform.machine())
@@ -439,6 +548,15 @@ def test_children_of_children_are_reached_where_the_emulated_machine_is_this_one
             input="open\n", capture_output=True, text=True, timeout=SECONDS, check=True,
         )  # fmt: skip
     assert int(ran.stdout.split()[0]) >= 0
+
+
+@pytest.mark.parametrize("way", ["close_fds=True", "close_fds=False", "preexec_fn=int"])  # execve and posix_spawn
+def test_a_program_that_is_started_without_an_environment_has_the_device(build, way):
+    code = f"import subprocess, sys; subprocess.run(sys.argv[1], env={{}}, {way}, check=True)"
+    with Server(Device(Host()), print) as server:
+        variables = environment(find_program("sh"), server.name, None)
+        out, err = run_client(build, variables, "open\n", sys.executable, "-c", code)
+    assert (out, err) == ("3 0\n", "")
 
 
 @MACHINES

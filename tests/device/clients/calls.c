@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,6 +244,23 @@ static void try_descriptor(size_t number)
     }
 }
 
+/* A program that there is, and environments that there are not. */
+static void try_executions(const struct named *each)
+{
+    char *arguments[] = {"true", NULL}, *variables[] = {"A=B", (char *)(uintptr_t)each->path, NULL};
+    int is_bad = each < paths + 9 && each->path != NULL;
+    const char *program = is_bad ? "/bin/true" : each->path;
+    if (!is_bad && strcmp(each->name, "NULL") != 0 && strcmp(each->name, "null") != 0)
+        return;
+    TELL(execve(program, arguments, variables), "execve %s", each->name);
+    if (is_bad) /* the C library itself looks at the name */
+        TELL(execvpe(program, arguments, variables), "execvpe %s", each->name);
+    TELL(execve(program, arguments, is_bad ? (char **)statuses[2] : NULL), "execve bad %s", each->name);
+    TELL(execve(program, arguments, is_bad ? (char **)statuses[3] : NULL), "execve end %s", each->name);
+    pid_t child;
+    TELL(posix_spawn(&child, program, NULL, NULL, arguments, variables) > 0, "posix_spawn %s", each->name);
+}
+
 int main(int count, char **arguments)
 {
     (void)count;
@@ -254,6 +272,7 @@ int main(int count, char **arguments)
         try_accesses(&paths[n]);
         try_stats(&paths[n]);
         try_links(&paths[n]);
+        try_executions(&paths[n]);
     }
     for (size_t number = 0; number < COUNT(descriptors); number++)
         try_descriptor(number);

@@ -5,6 +5,7 @@
  *   ioctl FD REQUEST HEX [HEX] -> result, errno, the argument's bytes, the buffer's bytes
  *   poke FD OFFSET BYTE        -> result, errno: a byte of the file's mapping
  *   close FD                   -> result, errno
+ *   user UID                   -> result, errno: the program is this user's from now on
  *
  * The first HEX is the argument's structure, "-" for none; the second a buffer, whose address is put at offset 8 of the
  * structure. Behind either there is no memory.
@@ -112,6 +113,9 @@ int main(void)
             make_ioctl(&argument, &buffer);
         } else if (strcmp(verb, "close") == 0) {
             int result = close(atoi(strtok(NULL, " \n")));
+            printf("%d %d\n", result, result < 0 ? errno : 0);
+        } else if (strcmp(verb, "user") == 0) {
+            int result = setuid((uid_t)atoi(strtok(NULL, " \n")));
             printf("%d %d\n", result, result < 0 ? errno : 0);
         } else {
             poke();

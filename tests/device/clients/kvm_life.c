@@ -3,17 +3,21 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -132,6 +136,75 @@ static void check_names(void)
     puts("names");
 }
 
+static int is_emulated(void)
+{
+    return getenv("KVMSVE_EMULATED") != NULL;
+}
+
+static int create_gic(int vm)
+{
+    uint32_t created[3] = {7, 0, 0};
+    CHECK(ioctl(vm, KVM_CREATE_DEVICE, created) == 0);
+    return (int)created[1];
+}
+
+static int is_device(const struct stat *status)
+{
+    return S_ISCHR(status->st_mode) && major(status->st_rdev) == 10 && minor(status->st_rdev) == 232;
+}
+
+/* Other ways to the device than its name: each is ours, or would be the machine's own. */
+static void check_ways(void)
+{
+    const char *const paths[] = {"//dev/kvm", "/dev//kvm", "/dev/./kvm", "/dev/../dev/kvm"};
+    struct stat status;
+    for (size_t n = 0; n < 4; n++) {
+        int kvm = open(paths[n], O_RDWR);
+        CHECK(kvm >= 0 && ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && close(kvm) == 0);
+        CHECK(stat(paths[n], &status) == 0 && is_device(&status) && access(paths[n], R_OK) == 0);
+    }
+    int folder = open("/dev", O_RDONLY | O_DIRECTORY), kvm = openat(folder, "kvm", O_RDWR | O_NONBLOCK);
+    CHECK(kvm >= 0 && ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && fcntl(kvm, F_GETFL) & O_NONBLOCK && close(kvm) == 0);
+    CHECK(fstatat(folder, "kvm", &status, 0) == 0 && is_device(&status) && close(folder) == 0);
+    CHECK(chdir("/dev") == 0 && (kvm = open("kvm", O_RDWR)) >= 0 && chdir("/") == 0);
+    CHECK(ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && close(kvm) == 0);
+    CHECK(chdir("/dev/fd/..") == 0 && chdir("/") == 0 && open("kvm", O_RDWR) == -1 && errno == ENOENT);
+    FILE *stream = fopen("/dev/kvm", "r+");
+    CHECK(stream != NULL && ioctl(fileno(stream), KVM_GET_API_VERSION, 0ul) == 12 && fclose(stream) == 0);
+    CHECK((kvm = creat("/dev/kvm", 0600)) >= 0 && ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && close(kvm) == 0);
+    CHECK(open("/dev/kvm", O_RDWR | O_DIRECTORY) == -1 && errno == ENOTDIR);
+    CHECK(open("/dev/kvm", O_RDWR | O_CREAT | O_EXCL, 0600) == -1 && errno == EEXIST);
+    CHECK(open("/dev/kvm", O_RDWR | O_DIRECT) == -1 && errno == EINVAL);
+    CHECK((kvm = open("/dev/kvm", O_PATH)) >= 0 && ioctl(kvm, KVM_GET_API_VERSION, 0ul) == -1);
+    CHECK(close(kvm) == 0);
+    puts("ways");
+}
+
+/* As Linux 6.12 and 7.3 answer for descriptors of /dev/kvm, a VM, a vCPU and a vGIC. */
+static void check_files(void)
+{
+    int vm = create_vm();
+    const int files[] = {open("/dev/kvm", O_RDWR), vm, create_vcpu(vm, 0), create_gic(vm)};
+    const char *const links[] = {"/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0", "anon_inode:kvm-arm-vgic-v3"};
+    for (int n = 0; n < 4; n++) {
+        struct stat status;
+        char byte = 0, path[64], link[64] = "";
+        CHECK(fstat(files[n], &status) == 0 && (n == 0 ? is_device(&status) : status.st_mode == 0600));
+        CHECK(status.st_size == 0 && status.st_nlink == 1);
+        snprintf(path, sizeof path, "/proc/self/fd/%d", files[n]);
+        CHECK(is_emulated() || (readlink(path, link, sizeof link - 1) > 0 && strcmp(link, links[n]) == 0));
+        CHECK(is_emulated() || (readlink(path, link, 4) == 4 && memcmp(link, links[n], 4) == 0));
+        CHECK(read(files[n], &byte, 1) == -1 && errno == EINVAL && write(files[n], &byte, 0) == -1 && errno == EINVAL);
+        CHECK(pread(files[n], &byte, 1, 0) == -1 && errno == (n == 0 ? EINVAL : ESPIPE));
+        CHECK(pwrite(files[n], &byte, 1, -1) == -1 && errno == EINVAL);
+        CHECK(lseek(files[n], 5, SEEK_SET) == (n == 3 ? -1 : 0) && lseek(files[n], 0, 99) == -1 && errno == EINVAL);
+        void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, files[n], 0);
+        CHECK((page != MAP_FAILED) == (n == 2) && (n == 2 || errno == ENODEV));
+        CHECK(ioctl(files[n], FIOCLEX) == 0 && fcntl(files[n], F_GETFD) == FD_CLOEXEC && ioctl(files[n], FIONCLEX) == 0);
+    }
+    puts("files");
+}
+
 static void check_copies(void)
 {
     int vm = create_vm(), vcpu = create_vcpu(vm, 0);
@@ -179,18 +252,6 @@ static int is_foreign(int kvm, int vm, int vcpu, int gic)
         return 0;
     int own = ioctl(kvm, KVM_CREATE_VM, 0ul);
     return ioctl(kvm, KVM_GET_API_VERSION, 0ul) == 12 && own >= 0 && fill(create_vcpu(own, 0), 1, 1) == 0;
-}
-
-static int is_emulated(void)
-{
-    return getenv("KVMSVE_EMULATED") != NULL;
-}
-
-static int create_gic(int vm)
-{
-    uint32_t created[3] = {7, 0, 0};
-    CHECK(ioctl(vm, KVM_CREATE_DEVICE, created) == 0);
-    return (int)created[1];
 }
 
 static void check_child(pid_t child)
@@ -452,12 +513,38 @@ static void check_limit(void)
     puts("limit");
 }
 
+/* What a sandbox forbids when the first call has been made is not missed. */
+static void check_sandbox(void)
+{
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof rules / sizeof *rules, rules};
+    pid_t child = fork();
+    if (child > 0) {
+        check_child(child);
+        puts("sandbox");
+        return;
+    }
+    int vm = create_vm();
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0 || is_emulated());
+    CHECK(is_emulated() || (socket(AF_UNIX, SOCK_STREAM, 0) == -1 && errno == EPERM));
+    CHECK(fill(create_vcpu(vm, 0), 1, 1) == 0);
+    exit(0);
+}
+
 int main(int count, char **arguments)
 {
     if (count == 5)
         return !is_foreign(atoi(arguments[1]), atoi(arguments[2]), atoi(arguments[3]), atoi(arguments[4]));
     setvbuf(stdout, NULL, _IOLBF, 0);
     check_names();
+    check_ways();
+    check_files();
     check_copies();
     check_pages();
     check_fork();
@@ -469,6 +556,7 @@ int main(int count, char **arguments)
     check_threads();
     check_limit();
     check_cancelled();
+    check_sandbox();
     check_signals();
     return 0;
 }
