@@ -32,7 +32,7 @@ COMMANDS = [["replay"], ["show"], ["lint"], ["diff", "rfc-v2", "v12", "--recordi
 @pytest.mark.parametrize(
     ("line", "fields", "said"),
     [
-        (6, {"index": -(1 << 32)}, '"index" is -4294967296, not a list of register IDs'),
+        (6, {"index": -(1 << 32)}, '"index" is -4294967296, not a number of 32 bits with a sign or of 64 without'),
         (11, {"feature": 1 << 31}, '"feature" is 2147483648, not a signed number of 32 bits'),
         (1, {"sme_feature": 1 << 40}, '"sme_feature" is 1099511627776, not a feature bit, 0 to 31'),
         (1, {"sme_feature": 32}, '"sme_feature" is 32, not a feature bit, 0 to 31'),
