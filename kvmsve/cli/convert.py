@@ -11,6 +11,7 @@ from ..batch import rewrite
 from ..facts import layout
 from ..files import whole_file
 from .common import UsageError, blaming
+from .terminal import with_progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,8 @@ def run(options: argparse.Namespace) -> int:
         with blaming(options.file), options.file.open("rb") as source:
             chunks = _chunks(options.file, source, state_bytes)
             with blaming(options.out), whole_file(options.out) as partial, partial.open("wb") as out:
-                for states in chunks:
+                size = options.file.stat().st_size
+                for states in with_progress(chunks, options.file.name, lambda: source.tell() / size if size else 0.0):
                     out.write(rewrite(states, options.to_vq, options.from_vq).tobytes())
     except ValueError:
         raise UsageError(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from ..diff import Comparison, columns, differences, kinds, table
+from ..diff import Comparison, differences, kinds, table
 from ..facts import Abi
 from ..ops import Difference
 from ..ops import operations as ops
-from ..recording import Recording, misuse_at
+from ..recording import misuse_at
+from ..report import Cells, Row
 from .common import UsageError
+from .recordings import Reading
+from .terminal import print_table
 
 KINDS_SHOWN = 10
 
@@ -18,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     """What differs between the two revisions is printed, of the interface or of one recording's operations."""
     first, second = options.revisions
     if options.recording is not None:
-        return _diff_recording(Recording(options.recording), first, second)
+        return _diff_recording(Reading(options.recording), first, second)
     try:
         rows = differences(first, second, (options.sve, options.sme))
     except ValueError as error:
@@ -26,11 +29,11 @@ def run(options: argparse.Namespace) -> int:
     if not rows:
         print("no difference")
         return 0
-    print(*table(rows, first, second), sep="\n")
+    print_table(("", first.name, second.name), list(table(rows)))
     return 1
 
 
-def _diff_recording(recording: Recording, first: Abi, second: Abi) -> int:
+def _diff_recording(recording: Reading, first: Abi, second: Abi) -> int:
     comparison = Comparison(recording, first, second)
     found, count = [], 0
     for line, op in recording:
@@ -41,18 +44,19 @@ def _diff_recording(recording: Recording, first: Abi, second: Abi) -> int:
             found.append(difference)
         if comparison.crashed:
             break
-    left = [(f"  vCPU {number}: {names}", *texts) for number, names, texts in comparison.registers()]
+    left: list[Cells] = [(f"  vCPU {number}: {names}", *texts) for number, names, texts in comparison.registers()]
     if not found and not left:
         print(f"no difference in {count} operations")
         return 0
-    cells = [(f"  {_first_of(alike)}", alike[0].expected, alike[0].actual) for alike in kinds(found)]
-    title, *lines = columns([("", first.name, second.name), *cells[:KINDS_SHOWN], *left])
-    more = f", {len(cells) - KINDS_SHOWN} kinds not shown" if len(cells) > KINDS_SHOWN else ""
-    print(title, f"{len(found)} of {count} operations differ{more}", *lines[: len(lines) - len(left)], sep="\n")
+    alike = kinds(found)
+    more = f", {len(alike) - KINDS_SHOWN} kinds not shown" if len(alike) > KINDS_SHOWN else ""
+    rows: list[Row] = [f"{len(found)} of {count} operations differ{more}"]
+    rows += [(f"  {_first_of(kind)}", kind[0].expected, kind[0].actual) for kind in alike[:KINDS_SHOWN]]
     if comparison.crashed:
-        print("a host has crashed there, nothing more was done")
+        rows.append("a host has crashed there, nothing more was done")
     closing = "no difference in registers at the end" if comparison.open_vcpus else "no vCPU is open at the end"
-    print("registers at the end" if left else closing, *lines[len(lines) - len(left) :], sep="\n")
+    rows += ["registers at the end" if left else closing, *left]
+    print_table(("", first.name, second.name), rows)
     return 1
 
 

@@ -6,20 +6,22 @@ import argparse
 import textwrap
 
 from ..lint import lint
-from ..recording import Recording
+from .recordings import Reading
+from .terminal import print_styled
 
 LINE_COLUMNS = 100
 
 
 def run(options: argparse.Namespace) -> int:
     """What the recorded VMM loses or risks is printed, with the reason and the way out."""
-    recording = Recording(options.file)
+    recording = Reading(options.file)
     revision = options.abi or recording.header.abi
     report = lint(recording, revision)
     for finding in report.findings:
-        print(f"line {finding.line}, vCPU {finding.vcpu}: {finding.rule.name}")
+        print_styled(f"line {finding.line}, vCPU {finding.vcpu}: {finding.rule.name}", {"[^ ]+$": "bold yellow"})
         for text in (finding.consequence, f"why: {finding.rule.why}", f"fix: {finding.rule.fix}"):
-            print(textwrap.fill(text, LINE_COLUMNS, initial_indent=" " * 4, subsequent_indent=" " * 8))
+            filled = textwrap.fill(text, LINE_COLUMNS, initial_indent=" " * 4, subsequent_indent=" " * 8)
+            print_styled(filled, {"(?s)(lost|not saved):.*": "red", "(why|fix):": "bold"})
     for transfer in report.transfers:
         print(textwrap.fill(str(transfer), LINE_COLUMNS, subsequent_indent=" " * 8))
     count = len(report.findings)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from ..ops import Difference
 from ..ops import operations as ops
-from ..recording import Recording, RecordingError, Replay, played, shipped_recordings
+from ..recording import RecordingError, Replay, played, shipped_recordings
 from .common import complain
-
-PROGRESS_OPERATIONS = 20_000
+from .recordings import Reading
 
 
 def run(options: argparse.Namespace) -> int:
@@ -21,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _replay_file(path: Path) -> int:
     try:
-        recording = Recording(path)
+        recording = Reading(path)
         count = _count_operations(recording)
     except RecordingError as error:
         complain(str(error))
@@ -34,12 +32,9 @@ def _replay_file(path: Path) -> int:
     return 0
 
 
-def _count_operations(recording: Recording) -> int:
+def _count_operations(recording: Reading) -> int:
     """The number of operations of the recording, all of which have been done."""
     count = 0
     for _, op in played(recording, Replay(recording)):
         count += not isinstance(op, ops.Heading)
-        if count % PROGRESS_OPERATIONS == 0 and count and sys.stderr.isatty():
-            print(end="", flush=True)
-            print(f"{recording.path.name}: {count} operations ...", end="\r", file=sys.stderr, flush=True)
     return count

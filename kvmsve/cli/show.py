@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 
 from ..ops import Difference
-from ..recording import Recording, Replay, played
+from ..recording import Replay, played
 from ..report import describe
 from .common import UsageError
+from .recordings import Reading
+from .terminal import print_styled
 
 
 def run(options: argparse.Namespace) -> int:
     """The vCPU of the last operation up to the line is printed as it stands then."""
-    recording = Recording(options.file)
+    recording = Reading(options.file)
     replayed = Replay(recording)
     shown = None
     try:
@@ -29,5 +31,6 @@ def run(options: argparse.Namespace) -> int:
     line, op, number, vcpu = shown
     source = f"{recording.path.name} ({recording.header.abi.name})"
     print(f"vCPU {number} of {source} after line {line}, {op}")
-    print(*describe(vcpu), sep="\n")
+    for text in describe(vcpu):
+        print_styled(text, {r"\+[0-9a-f]+": "yellow", "~[0-9a-f]+": "dim"})
     return 0

@@ -4,11 +4,10 @@ How two outcomes of one operation are compared is in ops.
 """
 
 from .recordings import Comparison, kinds
-from .revisions import columns, differences, table
+from .revisions import differences, table
 
 __all__ = [
     "Comparison",
-    "columns",
     "differences",
     "kinds",
     "table",

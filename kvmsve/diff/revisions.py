@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..facts import Abi
+from ..report import Row as TableRow
 from .probes import PROBES, Probe
 from .settings import AFTER, BEFORE, BOTH, NO_VECTORS, SME, SVE, Bench, Lengths, Setting, Unavailable, settings
 
@@ -46,24 +47,14 @@ def compare(first: Portrait, second: Portrait) -> list[Row]:
     return [row for probe, *seen in zip(PROBES, first, second, strict=True) for row in _rows(probe, *seen)]
 
 
-def table(rows: Sequence[Row], first: Abi, second: Abi) -> Iterator[str]:
-    """The rows as lines, under their headings."""
-    cells = [(f"  {row.aspect}{', ' if row.condition else ''}{row.condition}", row.first, row.second) for row in rows]
-    title, *lines = columns([("", first.name, second.name), *cells])
-    yield title
+def table(rows: Sequence[Row]) -> Iterator[TableRow]:
+    """The rows of a table for people, under their headings."""
     heading = None
-    for row, line in zip(rows, lines, strict=True):
+    for row in rows:
         if row.heading != heading:
             heading = row.heading
             yield heading
-        yield line
-
-
-def columns(cells: Sequence[tuple[str, str, str]]) -> Iterator[str]:
-    """Lines of three columns."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for first, second, third in cells:
-        yield f"{first:{widths[0]}} | {second:{widths[1]}} | {third}"
+        yield f"  {row.aspect}{', ' if row.condition else ''}{row.condition}", row.first, row.second
 
 
 def _look(probe: Probe, bench: Bench, setting: Setting) -> dict[Aspect, str]:

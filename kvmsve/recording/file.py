@@ -39,6 +39,7 @@ class Recording:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """The header is read. RecordingError for a file that is missing, damaged or something else."""
         self.path = Path(path)
+        self._file: IO[bytes] | None = None
         self._lines = self._read_lines()
         try:
             self.header = parse_header(next(self._lines)[1])
@@ -55,10 +56,21 @@ class Recording:
         except BadLine as bad:
             raise RecordingError(self.path, number, str(bad)) from None
 
+    @property
+    def share_read(self) -> float:
+        """How much of the file is read, 0 to 1; 0 where nobody can tell, as of a pipe."""
+        try:
+            return 0.0 if self._file is None else self._file.tell() / os.fstat(self._file.fileno()).st_size
+        except (OSError, ValueError, ZeroDivisionError):  # no position; closed, at its end
+            return 0.0 if self._file is None or not self._file.closed else 1.0
+
+    def _opened(self, file: IO[bytes]) -> None:
+        self._file = file
+
     def _read_lines(self) -> Iterator[tuple[int, bytes]]:
         number = 0
         try:
-            for number, line in enumerate(read_lines(self.path), start=1):
+            for number, line in enumerate(read_lines(self.path, self._opened), start=1):
                 yield number, line
         except DamagedFile as damage:
             raise RecordingError(self.path, number + 1 if number else None, str(damage)) from None

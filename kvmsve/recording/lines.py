@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import lzma
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -19,8 +19,8 @@ class DamagedFile(Exception):
     """The file cannot be read on from here; the message says why."""
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
-    """Each line of the file without its newline.
+def read_lines(path: Path, opened: Callable[[BufferedReader], None] = lambda file: None) -> Iterator[bytes]:
+    """Each line of the file without its newline; `opened` is told the file, whose position says how far it is read.
 
     DamagedFile where the file cannot be read, a line is too long, or the last one has no newline.
     """
@@ -28,6 +28,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
     size = 0
     try:
         with path.open("rb") as file:
+            opened(file)
             for chunk in _chunks(file):
                 end, *others = chunk.split(b"\n")
                 begun.append(end)

@@ -3,8 +3,12 @@
 What is told is found out elsewhere.
 """
 
+from .table import Cells, Row, lines_of_table
 from .vcpu import describe
 
 __all__ = [
+    "Cells",
+    "Row",
     "describe",
+    "lines_of_table",
 ]
