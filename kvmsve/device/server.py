@@ -36,6 +36,7 @@ REQUEST_BYTES = MESSAGE.size + 128  # with an argument, as far as it comes along
 NUMBER = Struct("<q")
 PEER_CREDENTIALS = Struct("<iII")
 ADDRESS_BYTES = 108  # of sun_path
+SHORT_FOLDER = "/tmp"  # that of TMPDIR may be longer than an address
 BACKLOG = 128
 PAGE_BYTES = 4096  # no part of memory that is written crosses a multiple: all of it can be, or none
 BREATH_SECONDS = 0.01
@@ -63,7 +64,8 @@ class Address:
     """
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="kvmsve-"))
+        has_short = os.access(SHORT_FOLDER, os.W_OK | os.X_OK)
+        self._folder = Path(tempfile.mkdtemp(prefix="kvmsve-", dir=SHORT_FOLDER if has_short else None))
         self._folder.chmod(0o711)
         path = str(self._folder / secrets.token_hex(8))
         self.secret = secrets.randbits(63)
