@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
-from typing import Any
 
 from ..errors import HostOops
 from . import Device
@@ -56,6 +55,9 @@ class Operation(IntEnum):
 
 class ProgramGone(Exception):
     """The program has ended, or says what no shim says."""
+
+
+IOCTL = Operation.IOCTL  # looked up in each call
 
 
 class Address:
@@ -168,19 +170,17 @@ class Server:
             program = Program(connection, self._address.secret)
             install = partial(self._give, program, 1)
             while True:
-                operation, *arguments = program.next_request()
-                if operation == Operation.OPEN:
-                    install_device = partial(self._give, program, arguments[0])
-                    self._perform(program, self._device.open_file, install_device)
-                else:
-                    request, argument, *which = arguments
-                    kind = request >> 32
-                    self._perform(program, self._device.call, tuple(which), request, argument, program, install, kind)
+                self._perform(program, install, *program.next_request())
 
-    def _perform(self, program: Program, operation: Callable[..., int], *arguments: Any) -> None:
+    def _perform(
+        self, program: Program, install: Callable[[File], int], operation: int, first: int, second: int, *which: int
+    ) -> None:
         """The program has its answer."""
         try:
-            result = operation(*arguments)
+            if operation == IOCTL:
+                result = self._device.call(which, first, second, program, install, first >> 32)
+            else:
+                result = self._device.open_file(partial(self._give, program, first))
         except OSError as error:
             program.tell(Operation.RETURN, -1, error.errno or errno.EIO)
         except HostOops as oops:
