@@ -29,7 +29,7 @@ FRONT = {Path("__init__.py"), Path("__main__.py")}  # what users see of all floo
 FOLDERS = sorted({path.parts[0] for path in TREES if len(path.parts) > 1})
 BY_NAME = {"import_module", "__import__", "exec", "eval"}  # imports, or code, that the walk does not see
 TAKE_A_NAME = {"getattr", "setattr", "hasattr", "delattr", "__setattr__", "attrgetter", "methodcaller"}
-OF_OTHERS = {"_SubParsersAction"}  # public in the docs of argparse, for annotations
+OF_OTHERS = {"_exit", "_SubParsersAction"}  # public in the docs of os, and of argparse for annotations
 
 
 def folder_of(path: Path) -> str:

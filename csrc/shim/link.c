@@ -170,20 +170,24 @@ static int move_away(int descriptor)
     return (int)moved;
 }
 
-/* Says once what a program cannot see by ENODEV. */
-static void tell(int error)
+/* The errno of a call that the server has not answered: that there is no room for a descriptor, which is the program's
+ * affair, or ENODEV. Why, is said once. */
+static int lost(int error)
 {
     static atomic_flag told = ATOMIC_FLAG_INIT;
     static const char begin[] = "kvmsve: /dev/kvm is lost: ", forbidden[] = "a sandbox forbids the socket to kvmsve run\n",
                       gone[] = "kvmsve run has ended, or cannot be reached from here\n";
+    if (error == EMFILE || error == ENFILE)
+        return error;
     int is_forbidden = error == EPERM || error == EACCES || error == ENOSYS;
     struct iovec parts[] = {
         {.iov_base = (void *)(uintptr_t)begin, .iov_len = sizeof begin - 1},
         {.iov_base = (void *)(uintptr_t)(is_forbidden ? forbidden : gone),
          .iov_len = (is_forbidden ? sizeof forbidden : sizeof gone) - 1},
     };
-    if (error != EMFILE && error != ENFILE && !atomic_flag_test_and_set(&told))
+    if (!atomic_flag_test_and_set(&told))
         syscall(SYS_writev, STDERR_FILENO, parts, 2);
+    return ENODEV;
 }
 
 /* A socket that is connected to the server's file, or to its abstract name; -1 and errno. */
@@ -202,20 +206,17 @@ static int open_socket(int is_abstract)
     return server;
 }
 
-/* A connection to the server, which knows who calls; -1 and errno: ENODEV where no server answers. */
+/* A connection to the server, which knows who calls; -1 and errno. */
 static int connect_to_server(uint64_t process)
 {
     struct message hello = {.operation = HELLO, .args = {process, reachable_address(), server_secret}};
     int server = open_socket(1);
     if (server < 0 && errno != EMFILE && errno != ENFILE)
         server = open_socket(0);
-    if (server >= 0 && send_message(server, &hello, 0, 0) == 0)
+    if (server < 0 || send_message(server, &hello, 0, 0) == 0)
         return server;
-    int error = errno;
-    if (server >= 0)
-        syscall(SYS_close, server);
-    tell(error);
-    errno = error == EMFILE || error == ENFILE ? error : ENODEV;
+    syscall(SYS_close, server);
+    errno = ENODEV;
     return -1;
 }
 
@@ -345,16 +346,16 @@ static struct message outcome_of(const struct message *request, uintptr_t data, 
 {
     uint64_t process = process_number();
     struct connection spare, *connection = claim(&spare, process);
-    struct message outcome = {.args = {(uint64_t)-1, ENODEV}};
+    struct message outcome;
+    int error = 0;
     if (send_request(connection, process, request, data, size) != 0)
-        outcome.args[1] = (uint64_t)errno;
+        error = errno;
     else if (serve(connection->descriptor, &outcome) != 0) {
         end_connection(connection);
-        tell(ENODEV);
-        outcome = (struct message){.args = {(uint64_t)-1, ENODEV}};
+        error = ENODEV;
     }
     release(connection, &spare);
-    return outcome;
+    return error == 0 ? outcome : (struct message){.args = {(uint64_t)-1, (uint64_t)lost(error)}};
 }
 
 int ask_server(struct message request, uintptr_t data, size_t size)

@@ -14,7 +14,7 @@ import threading
 
 from .file import File
 
-Identity = tuple[int, int]  # device and inode
+Identity = tuple[int, ...]  # device and inode
 MARK = stat.S_ISGID | stat.S_ISVTX  # of the mode of a file of KVM
 
 

@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
-from typing import Any
 
 from ..errors import HostOops
 from . import Device
@@ -36,6 +35,7 @@ REQUEST_BYTES = MESSAGE.size + 128  # with an argument, as far as it comes along
 NUMBER = Struct("<q")
 PEER_CREDENTIALS = Struct("<iII")
 ADDRESS_BYTES = 108  # of sun_path
+SHORT_FOLDER = "/tmp"  # that of TMPDIR may be longer than an address
 BACKLOG = 128
 PAGE_BYTES = 4096  # no part of memory that is written crosses a multiple: all of it can be, or none
 BREATH_SECONDS = 0.01
@@ -57,13 +57,17 @@ class ProgramGone(Exception):
     """The program has ended, or says what no shim says."""
 
 
+IOCTL = Operation.IOCTL  # looked up in each call
+
+
 class Address:
     """Where programs that have `name` as KVMSVE_SOCKET call: a file, for those of other networks, and the same as an
     abstract name, for those of other file systems. They tell `secret`, as whoever can find the name cannot.
     """
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="kvmsve-"))
+        has_short = os.access(SHORT_FOLDER, os.W_OK | os.X_OK)
+        self._folder = Path(tempfile.mkdtemp(prefix="kvmsve-", dir=SHORT_FOLDER if has_short else None))
         self._folder.chmod(0o711)
         path = str(self._folder / secrets.token_hex(8))
         self.secret = secrets.randbits(63)
@@ -166,19 +170,17 @@ class Server:
             program = Program(connection, self._address.secret)
             install = partial(self._give, program, 1)
             while True:
-                operation, *arguments = program.next_request()
-                if operation == Operation.OPEN:
-                    install_device = partial(self._give, program, arguments[0])
-                    self._perform(program, self._device.open_file, install_device)
-                else:
-                    request, argument, *which = arguments
-                    kind = request >> 32
-                    self._perform(program, self._device.call, tuple(which), request, argument, program, install, kind)
+                self._perform(program, install, *program.next_request())
 
-    def _perform(self, program: Program, operation: Callable[..., int], *arguments: Any) -> None:
+    def _perform(
+        self, program: Program, install: Callable[[File], int], operation: int, first: int, second: int, *which: int
+    ) -> None:
         """The program has its answer."""
         try:
-            result = operation(*arguments)
+            if operation == IOCTL:
+                result = self._device.call(which, first, second, program, install, first >> 32)
+            else:
+                result = self._device.open_file(partial(self._give, program, first))
         except OSError as error:
             program.tell(Operation.RETURN, -1, error.errno or errno.EIO)
         except HostOops as oops:
