@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 from ..errors import KvmError
 from ..facts import Feature, regid
@@ -22,10 +23,12 @@ def create_vcpu(options: argparse.Namespace) -> Vcpu:
     """The finalized vCPU that the options describe."""
     sme = sme_vqs(options)
     try:
-        host = Host(abi=options.abi, sve_vqs=options.sve, sme_vqs=sme, sme2=options.sme2, fa64=options.fa64)
-        features = {Feature.SVE} if options.sve else set()
+        host = Host(
+            abi=options.abi, sve_vqs=options.sve, sme_vqs=sme, sme2=options.sme2, fa64=options.fa64, fpmr=options.fpmr,
+            pmu=options.pmu, pointer_authentication=options.pauth, nested=options.nested,
+        )  # fmt: skip
         vcpu = host.create_vm().create_vcpu(0)
-        vcpu.init(features | {Feature.SME} if sme else features)
+        vcpu.init(set(_features(options, bool(sme))))
         if options.svcr:
             vcpu.set_one_reg(regid.SVCR, options.svcr.to_bytes(8, "little"))
         if options.sve or sme:
@@ -35,3 +38,16 @@ def create_vcpu(options: argparse.Namespace) -> Vcpu:
     except KvmError as error:
         raise UsageError(f"{options.abi.name} has no such vCPU: {error.symbol}, {error.strerror}") from None
     return vcpu
+
+
+def _features(options: argparse.Namespace, has_sme: bool) -> Iterator[Feature]:
+    """All that a vCPU of this host can have."""
+    present = {
+        Feature.SVE: bool(options.sve),
+        Feature.SME: has_sme,
+        Feature.PMU_V3: options.pmu,
+        Feature.PTRAUTH_ADDRESS: options.pauth,
+        Feature.PTRAUTH_GENERIC: options.pauth,
+        Feature.HAS_EL2: options.nested,
+    }
+    yield from (feature for feature, is_there in present.items() if is_there)

@@ -112,6 +112,10 @@ def _add_host_options(command: argparse.ArgumentParser, sve: frozenset[int], sme
     _add_length_options(command, sve, sme)
     command.add_argument("--sme2", action="store_true", help="the host has SME2")
     command.add_argument("--fa64", action="store_true", help="the host has FA64")
+    command.add_argument("--fpmr", action="store_true", help="the host has FPMR")
+    command.add_argument("--pmu", action="store_true", help="the host has a PMU for vCPUs")
+    command.add_argument("--pauth", action="store_true", help="the host has pointer authentication")
+    command.add_argument("--nested", action="store_true", help="the host has nested virtualization: vCPUs with EL2")
 
 
 def _add_length_options(command: argparse.ArgumentParser, sve: frozenset[int], sme: frozenset[int] | None) -> None:

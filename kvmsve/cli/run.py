@@ -17,7 +17,10 @@ def run(options: argparse.Namespace) -> int:
     if not program:
         raise UsageError("no program to run: kvmsve run [options] -- PROGRAM ARG...")
     try:
-        host = device_host.create_host(options.abi, options.sve, sme_vqs(options), options.sme2, options.fa64)
+        host = device_host.create_host(
+            options.abi, options.sve, sme_vqs(options), options.sme2, options.fa64, fpmr=options.fpmr, pmu=options.pmu,
+            pointer_authentication=options.pauth, nested=options.nested,
+        )  # fmt: skip
         guest = script.idle if options.guest is None else script.load_script(options.guest)
         return launch.launch(
             host, program, complain=complain, trace=complain if options.trace else None, script=guest,

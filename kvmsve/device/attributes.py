@@ -13,8 +13,8 @@ from .file import Call, File, ioctl
 class AttributesFile(File, ABC):
     """A file with attributes. A subclass says which by `attribute_struct`."""
 
-    def __init__(self, name: str, link: str, owner: object) -> None:
-        super().__init__(name, link, owner)
+    def __init__(self, name: str, link: str, linux: tuple[int, int], owner: object) -> None:
+        super().__init__(name, link, linux, owner)
         self._values: dict[tuple[int, int], bytes] = {}
 
     @abstractmethod
@@ -28,16 +28,23 @@ class AttributesFile(File, ABC):
 
     @ioctl(uapi.KVM_SET_DEVICE_ATTR)
     def set_device_attr(self, call: Call) -> None:
-        """The attribute has this value. EFAULT, ENXIO, EFAULT."""
+        """The attribute has this value. EFAULT, ENXIO, EFAULT, then what it does not take."""
         group, attr, address, struct = self._find(call)
-        if struct.size:
-            self._values[group, attr] = struct.pack(*call.memory.fetch(address, struct))
+        values = call.memory.fetch(address, struct) if struct.size else ()
+        self.check_attribute(group, attr, *values)
+        self._values[group, attr] = struct.pack(*values)
 
     @ioctl(uapi.KVM_GET_DEVICE_ATTR)
     def get_device_attr(self, call: Call) -> None:
         """The value last set, else 0. EFAULT, ENXIO, EFAULT."""
         group, attr, address, struct = self._find(call)
         call.memory.store(address, self.attribute_value(group, attr, struct))
+
+    def check_attribute(self, group: int, attr: int, *values: int) -> None:
+        """The attribute takes this value, or this command can be done; OSError."""
+
+    def has_been_set(self, group: int, attr: int) -> bool:
+        return (group, attr) in self._values
 
     def attribute_value(self, group: int, attr: int, struct: Struct) -> bytes:
         """What an attribute gives back: the value last set, else 0."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import HostOops
-from ..facts import uapi
+from ..facts import regid, uapi
 from ..machine import KVM_CAP_ARM_SVE, KVM_CAP_ONE_REG, Host
 from .script import Script
 
@@ -67,6 +67,10 @@ class Kernel:
                 return int(machine.check_extension(cap))
         if cap in uapi.FEATURE_CAPABILITIES:
             return int(uapi.FEATURE_CAPABILITIES[cap] in self.host.features_offered)
+        if cap in (uapi.KVM_CAP_GUEST_DEBUG_HW_BPS, uapi.KVM_CAP_GUEST_DEBUG_HW_WPS):
+            dfr0 = self.host.id_regs.get(regid.BY_NAME["ID_AA64DFR0_EL1"], 0)
+            return (dfr0 >> (12 if cap == uapi.KVM_CAP_GUEST_DEBUG_HW_BPS else 20) & 0xF) + 1
         if cap == uapi.KVM_CAP_NR_VCPUS:
             return os.cpu_count() or 1
-        return uapi.CAPABILITIES.get(cap, 0)
+        value, since = uapi.CAPABILITIES.get(cap, (0, uapi.ALWAYS))
+        return value if since <= self.host.abi.linux else 0

@@ -44,11 +44,11 @@ class Call:
 Handler = Callable[[Any, Call], int | None]
 
 
-def ioctl(request: int) -> Callable[[Handler], Handler]:
-    """The decorated method, which is named as the ioctl is, answers it; None is 0."""
+def ioctl(request: int, since: tuple[int, int] = uapi.ALWAYS) -> Callable[[Handler], Handler]:
+    """The decorated method, which is named as the ioctl is, answers it, in kernels from `since` on; None is 0."""
 
     def mark(handler: Handler) -> Handler:
-        handler.__dict__["request"] = request
+        handler.__dict__.update(request=request, since=since)
         return handler
 
     return mark
@@ -81,19 +81,20 @@ class File:
 
     kind: Kind
     mapped_bytes = 0
-    handlers: ClassVar[dict[int, tuple[str, Handler]]] = {}
+    handlers: ClassVar[dict[int, tuple[str, Handler, tuple[int, int]]]] = {}
 
     def __init_subclass__(cls) -> None:
         """A subclass answers what its bases do, and what its own marked methods say."""
         marked = {
-            method.request: (f"KVM_{name.upper()}", method)
+            method.request: (f"KVM_{name.upper()}", method, method.since)
             for name, method in vars(cls).items()
             if hasattr(method, "request")
         }
         cls.handlers = {**cls.handlers, **marked}
 
-    def __init__(self, name: str, link: str, owner: object = None) -> None:
+    def __init__(self, name: str, link: str, linux: tuple[int, int], owner: object = None) -> None:
         self.name = name
+        self.linux = linux
         self.link = link
         self.owner = owner
         self.page = -1
@@ -101,15 +102,16 @@ class File:
 
     def ioctl(self, request: int, call: Call) -> int:
         """What the ioctl returns; OSError for an errno: EIO in another process than the one that made the VM, before
-        ENOTTY where this file has no such ioctl.
+        EINVAL where this file has no such ioctl, which is ENOTTY of a controller (kvm_arch_vm_ioctl() and the like).
 
         One ioctl at a time is at work on a file, as on a vCPU in KVM.
         """
         if self.owner is not None and self.owner != call.memory.owner:
             raise OSError(errno.EIO, "another process has made the VM")
         known = self.handlers.get(request)
-        if known is None:
-            raise OSError(errno.ENOTTY, "kvmsve does not have this ioctl")
+        if known is None or known[2] > self.linux:
+            unknown = errno.ENOTTY if self.kind is Kind.CONTROLLER else errno.EINVAL
+            raise OSError(unknown, "there is no such ioctl here")
         with self._mutex:
             return known[1](self, call) or 0
 

@@ -1,4 +1,4 @@
-"""The host that programs find: a common arm64 machine, without what the model has no registers for: PMU, AArch32."""
+"""The host that programs find: a common arm64 machine, without AArch32; a PMU and the like only where asked for."""
 
 from __future__ import annotations
 
@@ -27,8 +27,30 @@ HOST_VALUES = {  # by register ID; fields not given are 0: the host lacks what t
 }
 
 
-def create_host(abi: Abi, sve_vqs: Iterable[int], sme_vqs: Iterable[int], sme2: bool, fa64: bool) -> Host:
+WITH_PMU = {sysreg_id(3, 0, 0, 5, 0): 6 << 8}  # ID_AA64DFR0_EL1.PMUVer: PMUv3 for Armv8.5
+WITH_POINTER_AUTHENTICATION = {sysreg_id(3, 0, 0, 6, 1): 0x1000_0100}  # ID_AA64ISAR1_EL1: API and GPI
+
+
+def create_host(
+    abi: Abi,
+    sve_vqs: Iterable[int],
+    sme_vqs: Iterable[int],
+    sme2: bool,
+    fa64: bool,
+    *,
+    fpmr: bool = False,
+    pmu: bool = False,
+    pointer_authentication: bool = False,
+    nested: bool = False,
+) -> Host:
     """A host with these lengths, whose other registers hold what programs expect. ValueError as Host."""
-    host = Host(abi=abi, sve_vqs=sve_vqs, sme_vqs=sme_vqs, sme2=sme2, fa64=fa64, id_regs=HOST_VALUES)
-    host.features_offered -= {Feature.PMU_V3.value, Feature.EL1_32BIT.value}
+    values = dict(HOST_VALUES)
+    for known, fields in ((pmu, WITH_PMU), (pointer_authentication, WITH_POINTER_AUTHENTICATION)):
+        for reg_id, bits in fields.items() if known else ():
+            values[reg_id] |= bits
+    host = Host(
+        abi=abi, sve_vqs=sve_vqs, sme_vqs=sme_vqs, sme2=sme2, fa64=fa64, fpmr=fpmr, id_regs=values, pmu=pmu,
+        pointer_authentication=pointer_authentication, nested=nested,
+    )  # fmt: skip
+    host.features_offered -= {Feature.EL1_32BIT.value}
     return host

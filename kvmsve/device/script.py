@@ -28,6 +28,7 @@ class Exit:
 
 
 INTERRUPTED = Exit(uapi.KVM_EXIT_INTR)  # KVM_RUN ends with EINTR
+STEPPED = Exit(uapi.KVM_EXIT_DEBUG, uapi.EXIT_DEBUG.pack(uapi.ESR_SOFTWARE_STEP, 0, 0))
 SHUTDOWN = Exit(uapi.KVM_EXIT_SYSTEM_EVENT, uapi.EXIT_SYSTEM_EVENT.pack(uapi.KVM_SYSTEM_EVENT_SHUTDOWN, 0, *[0] * 16))
 
 

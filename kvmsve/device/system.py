@@ -17,7 +17,7 @@ class SystemFile(File):
     kind = Kind.KVM
 
     def __init__(self, kernel: Kernel) -> None:
-        super().__init__("kvm", "/dev/kvm")
+        super().__init__("kvm", "/dev/kvm", kernel.host.abi.linux)
         self._kernel = kernel
 
     @ioctl(uapi.KVM_GET_API_VERSION)
@@ -35,16 +35,19 @@ class SystemFile(File):
     @ioctl(uapi.KVM_CHECK_EXTENSION)
     def check_extension(self, call: Call) -> int:
         """A capability's value, 0 for one that is not there."""
-        call.detail = uapi.capability_name(call.arg)
+        call.detail = uapi.capability_name(call.arg, self._kernel.host.abi.sme_cap)
+        if call.arg == uapi.KVM_CAP_MSI_DEVID:
+            raise OSError(errno.EINVAL, "a VM has this capability, not /dev/kvm")
         return self._kernel.check_extension(self._kernel.machine, call.arg)
 
     @ioctl(uapi.KVM_CREATE_VM)
     def create_vm(self, call: Call) -> int:
         """A new VM; the argument is the size of its addresses in bits, 0 for 40. EINVAL for another size."""
-        if call.arg and not uapi.IPA_BITS_MIN <= call.arg <= uapi.IPA_BITS:
+        bits = call.arg or uapi.IPA_BITS_DEFAULT
+        if not uapi.IPA_BITS_MIN <= bits <= uapi.IPA_BITS:
             raise OSError(errno.EINVAL, f"a VM's addresses have {uapi.IPA_BITS_MIN} to {uapi.IPA_BITS} bits")
         with self._kernel:
-            vm = VmFile(self._kernel, self._kernel.machine.create_vm(), self._kernel.vms, call.memory.owner)
+            vm = VmFile(self._kernel, self._kernel.machine.create_vm(), self._kernel.vms, call.memory.owner, bits)
             self._kernel.vms += 1
         call.detail = vm.name
         return call.install(vm)

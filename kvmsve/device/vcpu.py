@@ -11,27 +11,30 @@ from typing import Any
 
 from ..errors import HostOops, KvmError
 from ..facts import Feature, bits, regid, uapi
-from .attributes import AttributesFile
 from .backend import Kernel
-from .file import Call, File, Kind, accepted, ioctl
-from .script import INTERRUPTED, Exit, ScriptFailure
+from .file import Call, Kind, ioctl
+from .interrupts import InterruptsFile
+from .memslots import MemorySlots
+from .script import INTERRUPTED, STEPPED, Exit, ScriptFailure
+from .vcpu_attributes import PMU_INIT, VcpuAttributesFile
 
+PROGRAM_COUNTER = regid.ARM64 | regid.U64 | regid.CORE | 0x40
 SYSREG_BYTES = 8  # that a SET of a system register fetches, whatever size its ID has
 
 
-class VcpuFile(AttributesFile):
+class VcpuFile(VcpuAttributesFile):
     """A vCPU: its part of the model, and what KVM keeps of it that concerns no register."""
 
     kind = Kind.VCPU
     mapped_bytes = uapi.PAGES_OF_VCPU * mmap.PAGESIZE
 
-    def __init__(self, kernel: Kernel, vcpu: Any, vm: File, index: int) -> None:
-        super().__init__(f"{vm.name} vcpu {index}", f"anon_inode:kvm-vcpu:{index}", vm.owner)
+    def __init__(self, kernel: Kernel, vcpu: Any, vm: InterruptsFile, slots: MemorySlots, index: int) -> None:
+        super().__init__(f"{vm.name} vcpu {index}", f"anon_inode:kvm-vcpu:{index}", vcpu, vm, slots)
         self._kernel = kernel
-        self._vcpu = vcpu
         self._unrecorded = getattr(vcpu, "unrecorded", vcpu)
         self._index = index
         self._runs = 0
+        self._is_stepped = False
         self._mp_state = uapi.KVM_MP_STATE_RUNNABLE
         self._events = bytes(uapi.VCPU_EVENTS.size)
 
@@ -41,7 +44,7 @@ class VcpuFile(AttributesFile):
         target, *words = call.fetch(uapi.VCPU_INIT)
         call.detail = "features " + " ".join(f"{word:x}" for word in words[: 1 + any(words[1:]) * 6])
         with self._kernel:
-            self._vcpu.init(words, target)
+            self.vcpu.init(words, target)
         is_off = words[0] & bits(Feature.POWER_OFF)
         self._mp_state = uapi.KVM_MP_STATE_STOPPED if is_off else uapi.KVM_MP_STATE_RUNNABLE
         self._events = bytes(uapi.VCPU_EVENTS.size)
@@ -53,7 +56,7 @@ class VcpuFile(AttributesFile):
         (word,) = call.fetch(uapi.WORD)
         call.detail = f"feature {word}"
         with self._kernel:
-            self._vcpu.finalize(word - (word >> 31 << 32))
+            self.vcpu.finalize(word - (word >> 31 << 32))
 
     # Registers
 
@@ -61,19 +64,19 @@ class VcpuFile(AttributesFile):
     def get_one_reg(self, call: Call) -> None:
         """The register's bytes are at the address. ENOEXEC before INIT, EFAULT, then as Vcpu.get_one_reg_into."""
         reg_id, address, size = self._named_register(call)
-        if self._vcpu.is_written_by_get(reg_id):
+        if self.vcpu.is_written_by_get(reg_id):
             buffer = bytearray(call.memory.read(address, size))
             with self._kernel:
-                self._vcpu.get_one_reg_into(reg_id, buffer)
+                self.vcpu.get_one_reg_into(reg_id, buffer)
             return
         room = size
         value = self._value_of(reg_id)
         if value is not None:
             room = self._copy_out(call, reg_id, address, value)
-            if room == size and self._vcpu is self._unrecorded:
+            if room == size and self.vcpu is self._unrecorded:
                 return
         with self._kernel:  # what the program met, which is what is recorded
-            self._vcpu.get_one_reg_into(reg_id, bytearray(room))
+            self.vcpu.get_one_reg_into(reg_id, bytearray(room))
 
     def _value_of(self, reg_id: int) -> bytes | None:
         """What a register holds; None where that is an error, which the program's own call will tell."""
@@ -87,7 +90,7 @@ class VcpuFile(AttributesFile):
     def _copy_out(self, call: Call, reg_id: int, address: int, value: bytes) -> int:
         """How many bytes of a register's value are at the address: all or none where the kernel stores it at once."""
         is_in_a_page = address % mmap.PAGESIZE + len(value) <= mmap.PAGESIZE  # all of which can be written, or nothing
-        if is_in_a_page or self._vcpu.fills_short_buffers(reg_id):
+        if is_in_a_page or self.vcpu.fills_short_buffers(reg_id):
             return call.memory.write(address, value)
         is_mapped = len(call.memory.read(address, len(value))) == len(value)
         return call.memory.write(address, value) if is_mapped else 0
@@ -98,21 +101,21 @@ class VcpuFile(AttributesFile):
         reg_id, address, size = self._named_register(call)
         data = call.memory.read(address, max(size, SYSREG_BYTES))
         with self._kernel:
-            self._vcpu.set_one_reg(reg_id, data)
+            self.vcpu.set_one_reg(reg_id, data)
 
     @ioctl(uapi.KVM_GET_REG_LIST)
     def get_reg_list(self, call: Call) -> None:
         """The IDs are behind their number. ENOEXEC, EPERM, EFAULT; with E2BIG there is the number alone."""
         with self._kernel:
-            self._vcpu.check_initialised()
-            self._vcpu.check_finalized("the register list")
+            self.vcpu.check_initialised()
+            self.vcpu.check_finalized("the register list")
         (room,) = call.fetch(uapi.REG_LIST)
         with self._kernel:
-            listing = self._vcpu.listing
+            listing = self.vcpu.listing
         call.detail = f"room for {room} of {listing.n}"
         call.store(uapi.REG_LIST.pack(listing.n))
         with self._kernel:
-            ids = self._vcpu.get_reg_list(room)
+            ids = self.vcpu.get_reg_list(room)
         call.memory.store(call.arg + uapi.REG_LIST.size, b"".join(map(uapi.DWORD.pack, ids)))
 
     def _named_register(self, call: Call) -> tuple[int, int, int]:
@@ -120,7 +123,7 @@ class VcpuFile(AttributesFile):
         self._check_initialised()
         reg_id, address = call.fetch(uapi.ONE_REG)
         size = regid.size_bytes(reg_id)
-        call.detail = lambda: f"{regid.name(reg_id, self._vcpu.abi.sme_vls)} ({size} bytes)"
+        call.detail = lambda: f"{regid.name(reg_id, self.vcpu.abi.sme_vls)} ({size} bytes)"
         return reg_id, address, size
 
     # The run
@@ -143,11 +146,40 @@ class VcpuFile(AttributesFile):
         return 0
 
     def _enter(self, immediate: bool) -> Exit:
-        with self._kernel, self._vcpu.run(immediate_exit=immediate) as guest:
+        self._prepare()
+        with self._kernel, self.vcpu.run(immediate_exit=immediate) as guest:
             if self._mp_state != uapi.KVM_MP_STATE_RUNNABLE:
                 return INTERRUPTED
             self._runs += 1
-            return self._act(guest) or INTERRUPTED
+            how = self._act(guest) or INTERRUPTED
+        return self._step() if how is INTERRUPTED and self._is_stepped else how
+
+    def _prepare(self) -> None:
+        """The first run finds what it needs; else its errno, after ENOEXEC and EPERM."""
+        if self.has_run:
+            return
+        self._check_initialised()
+        self.vcpu.check_finalized("KVM_RUN")
+        fails = self._unprepared()
+        if fails is not None:
+            with self._kernel:
+                self._unrecorded.run(fails=fails)
+        self.has_run = True
+
+    def _unprepared(self) -> int | None:
+        """The errno of what a first run needs and does not find (kvm_arch_vcpu_run_pid_change())."""
+        gic = self.vm.gic
+        if gic is not None and not (gic.is_initialised and gic.is_placed):
+            return errno.ENXIO
+        has_pmu = self.vcpu.feature_words[0] & bits(Feature.PMU_V3)
+        return errno.EINVAL if has_pmu and not self.has_been_set(*PMU_INIT) else None
+
+    def _step(self) -> Exit:
+        """The guest has done an instruction that touched nothing but the program counter."""
+        with self._kernel:
+            counter = int.from_bytes(self.vcpu.get_one_reg(PROGRAM_COUNTER), "little")
+            self.vcpu.set_one_reg(PROGRAM_COUNTER, (counter + 4 & (1 << 64) - 1).to_bytes(8, "little"))
+        return STEPPED
 
     def _act(self, guest: Any) -> Exit | None:
         """What the guest's script gives. ScriptFailure for what it raises: no error of its own is the ioctl's."""
@@ -194,16 +226,21 @@ class VcpuFile(AttributesFile):
             if size != uapi.SIGNAL_SET_BYTES:
                 raise OSError(errno.EINVAL, f"a set of signals has {uapi.SIGNAL_SET_BYTES} bytes")
 
-    set_guest_debug = accepted(uapi.KVM_SET_GUEST_DEBUG)
+    @ioctl(uapi.KVM_SET_GUEST_DEBUG)
+    def set_guest_debug(self, call: Call) -> None:
+        """KVM_RUN ends after each instruction, or no more. EFAULT, EINVAL for a bit that there is not."""
+        control, _ = call.fetch(uapi.GUEST_DEBUG)
+        if control & ~uapi.GUESTDBG_VALID:
+            raise OSError(errno.EINVAL, f"KVM_SET_GUEST_DEBUG control 0x{control:x}")
+        stepping = uapi.GUESTDBG_ENABLE | uapi.GUESTDBG_SINGLESTEP
+        self._is_stepped = control & stepping == stepping
 
-    def attribute_struct(self, group: int, attr: int) -> Struct | None:
-        """The PMU's attributes of a vCPU that has one, and the timers' interrupts."""
-        if group == uapi.KVM_ARM_VCPU_PMU_V3_CTRL and self._vcpu.feature_words[0] & bits(Feature.PMU_V3):
-            return uapi.PMU_ATTRIBUTES.get(attr)
-        if group == uapi.KVM_ARM_VCPU_TIMER_CTRL:
-            return uapi.TIMER_ATTRIBUTES.get(attr)
-        return None
+    @ioctl(uapi.KVM_SET_REGS)
+    def set_regs(self, call: Call) -> None:
+        """EFAULT, EINVAL: registers are set one by one."""
+        call.fetch(Struct(f"{uapi.ioctl_bytes(uapi.KVM_SET_REGS)}x"))
+        raise OSError(errno.EINVAL, "arm64 has KVM_SET_ONE_REG instead")
 
     def _check_initialised(self) -> None:
         self._kernel.check_up()
-        self._vcpu.check_initialised()
+        self.vcpu.check_initialised()

@@ -63,6 +63,7 @@ class Probe(NamedTuple):
 def numbers(bench: Bench, _: Setting) -> Seen:
     """What a program has to know before its first call."""
     abi = bench.abi
+    yield "Linux", "", "{}.{}".format(*abi.linux)
     yield "KVM_VCPU_MAX_FEATURES", "", str(abi.max_features)
     for name, number in (("KVM_ARM_VCPU_SME", abi.sme_feature), ("KVM_CAP_ARM_SME", abi.sme_cap)):
         yield name, "", ("not known" if abi.has_sme else "none") if number is None else str(number)

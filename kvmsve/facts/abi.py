@@ -110,6 +110,7 @@ class Abi(NamedTuple):
 
     name: str
     summary: str
+    linux: tuple[int, int]  # the kernel whose age decides about what has no register meaning
     max_features: int  # KVM_VCPU_MAX_FEATURES: a feature bit from here on is ENOENT
     other_regs: OtherRegs
     id_masks: idregs.Masks  # the bits of ID registers that can be written, as far as the values are safe

@@ -70,6 +70,11 @@ class RecordedVm:
         self._vcpu_numbers = vcpu_numbers
         self.number = number
 
+    @property
+    def unrecorded(self) -> Vm:
+        """The VM itself: what is asked of it is not written."""
+        return self._vm
+
     def create_vcpu(self, index: int) -> RecordedVcpu:
         """As Vm.create_vcpu."""
         number = next(self._vcpu_numbers)

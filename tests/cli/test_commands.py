@@ -6,6 +6,7 @@ import copy
 import lzma
 from pathlib import Path
 
+import kernels
 import model
 import pytest
 import recorded
@@ -218,3 +219,16 @@ def test_convert_of_more_than_is_read_at_once(capsys: Capture, tmp_path: Path) -
     assert run(capsys, "convert", "--from-vq", 2, "--to-vq", 1, tmp_path / "out", tmp_path / "out")[0] == 0
     assert (tmp_path / "out").read_bytes() == b"".join(states)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in", "out"]
+
+
+@pytest.mark.parametrize(
+    ("features", "options"),
+    [("sve", []), ("sve+pmu", ["--pmu"]), ("sve+pauth", ["--pauth"]), ("sve+pmu+pauth", ["--pmu", "--pauth"])],
+)
+@pytest.mark.parametrize("revision", kernels.KERNELS)
+def test_regs_prints_the_list_of_a_real_kernel(
+    capsys: Capture, revision: str, features: str, options: list[str]
+) -> None:
+    code, out, _ = run(capsys, "regs", "--abi", revision, "--sve", "1,2,3,4", *options)
+    printed = [int(line.split()[0], 16) for line in out.splitlines()]
+    assert (code, printed) == (0, kernels.listed(kernels.KERNELS[revision], features))

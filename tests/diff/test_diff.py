@@ -172,6 +172,7 @@ def without_fpmr(first: bool) -> dict[str, tuple[str, str]]:
 
 def test_a_vcpu_without_sme_is_nearly_the_same_in_mainline_and_in_rfc_v2() -> None:
     assert diff("mainline-6.12", "rfc-v2") == {
+        "Linux": ("6.12", "6.7"),
         "KVM_VCPU_MAX_FEATURES": ("7", "9"),
         "KVM_ARM_VCPU_SME": ("none", "8"),
         "KVM_CAP_ARM_SME": ("none", "231"),
@@ -188,6 +189,7 @@ def test_a_vcpu_without_sme_is_nearly_the_same_in_mainline_and_in_rfc_v2() -> No
 
 def test_mainline_6_1_and_6_12() -> None:
     assert diff("mainline-6.1", "mainline-6.12") == {
+        "Linux": ("6.1", "6.12"),
         "KVM_CREATE_VCPU of 2^32": ("ok", "EINVAL"),
         "INIT with SVE beside a vCPU without": ("ok", "EINVAL"),
         "core/SVE/SME/other, SVE alone": ("43/50/0/168", "43/50/0/186"),
@@ -202,9 +204,11 @@ def test_mainline_6_1_and_6_12() -> None:
 
 def test_mainline_7_2_to_7_4() -> None:
     strict = "INIT with PMU_V3 and PMU_V3_STRICT"
-    assert diff("mainline-7.2", "mainline-7.3") == {"KVM_VCPU_MAX_FEATURES": ("9", "10"), strict: ("ENOENT", "ok")}
+    assert diff("mainline-7.2", "mainline-7.3") == {
+        "Linux": ("7.2", "7.3"), "KVM_VCPU_MAX_FEATURES": ("9", "10"), strict: ("ENOENT", "ok"),
+    }  # fmt: skip
     failed = "SET of ID_AA64PFR0_EL1.CSV3 after a KVM_RUN that failed"
-    assert diff("mainline-7.3", "mainline-7.4") == {failed: ("EINVAL", "EBUSY")}
+    assert diff("mainline-7.3", "mainline-7.4") == {"Linux": ("7.3", "7.4"), failed: ("EINVAL", "EBUSY")}
 
 
 def test_mainline_6_12_and_7_2_list_in_another_order() -> None:
@@ -284,6 +288,8 @@ def others(value: Any) -> Iterator[Any]:
                 {"fw_bitmaps": 3}, {"first": tuple(regid.TIMERS)}, {"absent": frozenset({regid.CPACR_EL1})},
                 {"by_id_regs": False}, {"ccsidrs": (0, 1, 2)},
             ))  # fmt: skip
+        case (int(), int()):
+            yield (6, 1)
         case tuple():
             yield value[1:]
         case int():
