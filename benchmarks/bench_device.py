@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from measure import overall
 
 CALLS = 200  # of a round, of which the least counts
 ROUNDS = 100
@@ -62,33 +63,30 @@ def laps(command: Sequence[str]) -> list[tuple[float, float]]:
     return [(float(least), float(mean)) for least, mean in map(str.split, out.splitlines())]
 
 
-def call_and_message(program: str, echo: Path, emulator: Sequence[str] = ()) -> tuple[float, float]:
-    """Microseconds of each, the least of runs that take turns."""
+def calls_and_messages(program: str, echo: Path, emulator: Sequence[str] = ()) -> list[dict[str, float]]:
+    """Microseconds of each, in runs that take turns."""
     often = str(CALLS), str(ROUNDS)
     device = [*KVMSVE_RUN, program, "device", *often]
     message = [*emulator, program, "echo", *often, str(echo)]
-    turns = [[laps(command)[0][0] for command in (device, message)] for _ in range(REPEATS)]
-    return min(turn[0] for turn in turns), min(turn[1] for turn in turns)
+    return [{"message": laps(message)[0][0], "GET Z0": laps(device)[0][0]} for _ in range(REPEATS)]
 
 
-def gain_of_two(program: str) -> float:
-    """Calls of two programs at once over those of one, the most of runs that take turns."""
+def gains_of_two(program: str) -> list[float]:
+    """Calls of two programs at once over those of one, in runs that take turns."""
     one = f"{program} device {CALLS} {ROUNDS}"
     commands = [[*KVMSVE_RUN, "sh", "-c", script] for script in (one, f"echo | {one} & echo | {one}; wait")]
     turns = [[max(mean for _, mean in laps(command)) for command in commands] for _ in range(REPEATS)]
-    return 2 * min(turn[0] for turn in turns) / min(turn[1] for turn in turns)
+    return [2 * one / two for one, two in turns]
 
 
 def test_device(report, benchmark, tmp_path, echo):
     here = build("cc", tmp_path / "laps")
-    call, message = call_and_message(here, echo)
-    rows = {platform.machine(): [message, call, call / message]}
+    turns = {platform.machine(): calls_and_messages(here, echo)}
     if shutil.which(CROSS_COMPILER) and shutil.which(EMULATOR[0]) and platform.machine() != "aarch64":
-        call, message = call_and_message(build(CROSS_COMPILER, tmp_path / "laps-aarch64"), echo, EMULATOR)
-        rows["aarch64, by QEMU"] = [message, call, call / message]
-    report.figure("device", rows[platform.machine()][-1])
-    report.figure("programs", gain_of_two(here))
-    report.table("us", ["message", "GET Z0", "ratio"], rows)
+        turns["aarch64, by QEMU"] = calls_and_messages(build(CROSS_COMPILER, tmp_path / "laps-aarch64"), echo, EMULATOR)
+    report.figure("device", [us["GET Z0"] / us["message"] for us in turns[platform.machine()]])
+    report.figure("programs", gains_of_two(here))
+    report.table("us", ["message", "GET Z0"], {name: [*overall(us).values()] for name, us in turns.items()})
     benchmark.pedantic(laps, [[*KVMSVE_RUN, here, "device", "1", "1"]], rounds=1)
 
 

@@ -76,4 +76,16 @@ static inline bool are_all_apart(struct ranges a, struct ranges b)
 	return true;
 }
 
+/* What is asked of many states, their lengths taken for granted. */
+static inline bool are_rewritable(const uint8_t *dst, ptrdiff_t dst_stride, unsigned dst_vq,
+				  const uint8_t *src, ptrdiff_t src_stride, unsigned src_vq,
+				  size_t count)
+{
+	const struct ranges written = states_at(dst, dst_stride, dst_vq, count);
+	const struct ranges read = states_at(src, src_stride, src_vq, count);
+
+	return (count == 0 || (dst && src)) &&
+	       are_apart_inside(written) && are_all_apart(written, read);
+}
+
 #endif

@@ -37,6 +37,17 @@ void kvmsve_rewrite_many(uint8_t *dst, ptrdiff_t dst_stride, unsigned dst_vq,
 			 unsigned src_vq, size_t count);
 
 /*
+ * The same again, faster where dst is in no cache of the CPU, as what was used
+ * before and is much larger than they; slower where it is, as new memory that
+ * the kernel has just zeroed.  Whole cache lines of dst are replaced in memory
+ * without being read.  Other threads may read dst after the call as they may
+ * after ordinary stores.
+ */
+void kvmsve_rewrite_streamed(uint8_t *dst, ptrdiff_t dst_stride, unsigned dst_vq,
+			     const uint8_t *src, ptrdiff_t src_stride,
+			     unsigned src_vq, size_t count);
+
+/*
  * sve holds V0..V31 in the low 16 bytes of Z0..Z31 and zeroes everywhere
  * else: all 546*vq bytes are written.  swap reverses the 16 bytes of each V,
  * which is how a big-endian host keeps V beside a little-endian Z.

@@ -10,6 +10,7 @@ enum {
 	NUM_ZREGS = 32,
 	NUM_PREGS = 17,		/* P0..P15 and FFR, which is stored as P16 */
 	VREG_BYTES = 16,
+	STATE_BYTES_MAX = (16 * NUM_ZREGS + 2 * NUM_PREGS) * VQ_MAX,
 };
 
 static inline size_t zreg_bytes(unsigned vq) { return (size_t)16 * vq; }

@@ -11,6 +11,7 @@
 #include "contract.h"
 #include "kvmsve.h"
 #include "layout.h"
+#include "stream.h"
 
 enum { CHUNK_BYTES = 32 };	/* the largest P register */
 
@@ -97,19 +98,56 @@ void kvmsve_rewrite(uint8_t *dst, unsigned dst_vq,
 		resize_regs(dst, dst_vq, src, src_vq, dst_vq);
 }
 
+/* At this distance a state is fetched before its turn comes. */
+static inline size_t states_ahead(unsigned vq)
+{
+	return AHEAD_BYTES / state_bytes(vq) + 1;
+}
+
+/* States of dst to come are fetched: stores that miss the cache wait one by one. */
 void kvmsve_rewrite_many(uint8_t *dst, ptrdiff_t dst_stride, unsigned dst_vq,
 			 const uint8_t *src, ptrdiff_t src_stride,
 			 unsigned src_vq, size_t count)
 {
 	assert(is_length(dst_vq) && is_length(src_vq));
-	assert(count == 0 || (dst && src));
-	assert(are_apart_inside(states_at(dst, dst_stride, dst_vq, count)));
-	assert(are_all_apart(states_at(dst, dst_stride, dst_vq, count),
-			     states_at(src, src_stride, src_vq, count)));
+	assert(are_rewritable(dst, dst_stride, dst_vq, src, src_stride, src_vq, count));
+
+	const size_t ahead = states_ahead(dst_vq);
 
 	for (; count > 0; count--) {
+		if (count > ahead)
+			fetch(dst + (ptrdiff_t)ahead * dst_stride, state_bytes(dst_vq));
 		kvmsve_rewrite(dst, dst_vq, src, src_vq);
 		dst += dst_stride;
 		src += src_stride;
 	}
+}
+
+/* States of src to come are fetched where all of their bytes are needed. */
+void kvmsve_rewrite_streamed(uint8_t *dst, ptrdiff_t dst_stride, unsigned dst_vq,
+			     const uint8_t *src, ptrdiff_t src_stride,
+			     unsigned src_vq, size_t count)
+{
+	assert(is_length(dst_vq) && is_length(src_vq));
+	assert(are_rewritable(dst, dst_stride, dst_vq, src, src_stride, src_vq, count));
+
+	if (!CAN_STREAM) {
+		kvmsve_rewrite_many(dst, dst_stride, dst_vq, src, src_stride, src_vq, count);
+		return;
+	}
+
+	_Alignas(LINE_BYTES) uint8_t lines[LINE_BYTES + STATE_BYTES_MAX];
+	const size_t ahead = states_ahead(src_vq);
+
+	while (count-- > 0) {
+		uint8_t *state = lines + place_in_line(dst);
+
+		if (count >= ahead && dst_vq >= src_vq)
+			fetch(src + (ptrdiff_t)ahead * src_stride, state_bytes(src_vq));
+		kvmsve_rewrite(state, dst_vq, src, src_vq);
+		stream(dst, state, state_bytes(dst_vq));
+		dst += dst_stride;
+		src += src_stride;
+	}
+	end_stream();
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_STREAMED_BYTES = 32 << 20  # read and written; less may still be in the CPU's cache when it is used again
+
 
 def rewrite(
     states: NDArray[np.uint8],
@@ -29,6 +31,7 @@ def rewrite(
     """A uint8 array (..., 546 * dst_vq) with the states of a uint8 array (..., 546 * src_vq) at the other length.
 
     Each register is zero-extended or truncated. `out`, if given, is filled and returned; it must not overlap `states`.
+    Beyond 32 MiB of `states` and `out` its bytes go past the CPU's cache, which is faster if it was used before.
     Rows may be strided, the bytes of one state must be adjacent. ValueError and TypeError name what was expected:
     lengths first, then type, shape, adjacency, overlap.
     """
@@ -39,6 +42,7 @@ def rewrite(
     threads = check_number("threads", threads, 1, 1 << 10)
     _expect_states(states, "states", (..., layout.sve_state_bytes(src_vq)))
     dst_shape = (*states.shape[:-1], layout.sve_state_bytes(dst_vq))
+    rewrite_many = lib.kvmsve_rewrite_many
     if out is None:
         out = np.empty(dst_shape, np.uint8)
     else:
@@ -49,7 +53,9 @@ def rewrite(
             raise ValueError("out must not overlap states")
         if _states_overlap(out):
             raise ValueError("the states of out must not overlap one another")
-    share = partial(_rewrite_share, out, states, dst_vq, src_vq, threads)
+        if states.size + out.size >= _STREAMED_BYTES:
+            rewrite_many = lib.kvmsve_rewrite_streamed
+    share = partial(_rewrite_share, rewrite_many, out, states, dst_vq, src_vq, threads)
     others = _waiting_threads(threads - 1).map(share, range(1, threads)) if threads > 1 else ()
     try:
         share(0)
@@ -103,13 +109,17 @@ def _states_overlap(array: NDArray[np.uint8]) -> bool:
 
 
 def _rewrite_share(
-    dst: NDArray[np.uint8], src: NDArray[np.uint8], dst_vq: int, src_vq: int, threads: int, thread: int
+    rewrite_many: Callable[..., None],
+    dst: NDArray[np.uint8],
+    src: NDArray[np.uint8],
+    dst_vq: int,
+    src_vq: int,
+    threads: int,
+    thread: int,
 ) -> None:
     """One thread's blocks of the rows; C runs without the GIL."""
     for to, source in islice(_row_blocks(dst, src, threads), thread, None, threads):
-        lib.kvmsve_rewrite_many(
-            _pointer(to), to.strides[0], dst_vq, _pointer(source), source.strides[0], src_vq, len(to)
-        )
+        rewrite_many(_pointer(to), to.strides[0], dst_vq, _pointer(source), source.strides[0], src_vq, len(to))
 
 
 def _row_blocks(

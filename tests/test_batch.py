@@ -8,7 +8,7 @@ import model
 import numpy as np
 import pytest
 
-from kvmsve import rewrite
+from kvmsve import batch, rewrite
 
 RNG = np.random.default_rng(3)
 
@@ -94,6 +94,46 @@ def test_each_number_of_threads_covers_all_rows(threads):
         states = states_of(2, count)
         out = np.full((count, 546), 0xEE, np.uint8)
         assert np.array_equal(rewrite(states, 1, 2, out, threads), expected(states, 1, 2))
+
+
+STREAMED_BYTES = 32 << 20  # of states and out together, as the docstring of rewrite() says
+DISTINCT = 7
+
+
+@pytest.mark.parametrize(("dst_vq", "src_vq"), [(16, 5), (4, 16), (9, 9)])
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("place", "gap"), [(0, 0), (1, 13)])
+def test_about_as_many_states_as_the_cache_holds(dst_vq, src_vq, beyond, threads, place, gap):
+    count = -(-STREAMED_BYTES // (546 * (dst_vq + src_vq))) + beyond
+    states = np.resize(states_of(src_vq, DISTINCT), (count, 546 * src_vq))
+    memory = np.full((count + 1, 546 * dst_vq + gap), 0xEE, np.uint8)
+    rows = memory.ravel()[place:][: count * memory.shape[1]].reshape(count, -1)
+    out = rows[:, : 546 * dst_vq]
+    assert rewrite(states, dst_vq, src_vq, out, threads) is out
+    wanted = expected(states[:DISTINCT], dst_vq, src_vq)
+    assert all((out[first::DISTINCT] == state).all() for first, state in enumerate(wanted))
+    assert (rows[:, 546 * dst_vq :] == 0xEE).all()
+    assert (memory.ravel()[:place] == 0xEE).all()
+    assert (memory.ravel()[place + rows.size :] == 0xEE).all()
+
+
+@pytest.mark.parametrize(("bytes_short", "reused", "streamed"), [(1, True, False), (0, True, True), (0, False, False)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_goes_past_the_cache(monkeypatch, bytes_short, reused, streamed, threads):
+    """Only what is large, and never new memory, whose zeroes the kernel has just put into the cache."""
+    called, real = set(), batch.lib
+
+    class Noted:
+        def __getattr__(self, name):
+            called.add(name)
+            return getattr(real, name)
+
+    monkeypatch.setattr(batch, "lib", Noted())
+    count = (STREAMED_BYTES - bytes_short) // (546 * 4) + (not bytes_short)
+    states = np.zeros((count, 546 * 3), np.uint8)
+    rewrite(states, 1, 3, np.empty((count, 546), np.uint8) if reused else None, threads)
+    assert ("kvmsve_rewrite_streamed" in called) == streamed
 
 
 @pytest.mark.parametrize(("dst_vq", "src_vq"), [(0, 1), (1, 0), (17, 1), (1, 17), (-1, 1), (1, 512)])

@@ -56,24 +56,57 @@ def test_kvmsve_rewrite(dst_vq):
         assert ffi.buffer(memory)[src_at : src_at + len(state)] == state
 
 
-@pytest.mark.parametrize(("dst_vq", "src_vq"), [(1, 4), (4, 1), (2, 16), (16, 3), (5, 5)])
-@pytest.mark.parametrize("count", [0, 1, 4])
-@pytest.mark.parametrize(("dst_gap", "src_gap"), [(0, 0), (3, 10), (64, 1)])
-def test_kvmsve_rewrite_many(dst_vq, src_vq, count, dst_gap, src_gap):
+MANY = {"in the cache": lib.kvmsve_rewrite_many, "streamed": lib.kvmsve_rewrite_streamed}
+
+
+def check_many(rewrite_many, dst_vq, src_vq, count, dst_gap=0, src_gap=0, offset=0):
+    """Upwards and downwards, with gaps between the states, the first at this offset from an aligned address."""
     states = [random_bytes(546 * src_vq) for _ in range(count)]
     src_stride, dst_stride = 546 * src_vq + src_gap, 546 * dst_vq + dst_gap
     memory = ffi.new("uint8_t[]", b"".join(state + GUARD * src_gap for state in states))
     last = memory + src_stride * (count - 1)
-
-    def forwards(to):
-        lib.kvmsve_rewrite_many(to, dst_stride, dst_vq, memory, src_stride, src_vq, count)
-
-    def backwards(to):
-        lib.kvmsve_rewrite_many(to, dst_stride, dst_vq, last, -src_stride, src_vq, count)
-
-    for call, order in ((forwards, states), (backwards, states[::-1])):
+    lowest, backwards = -dst_stride * (count - 1), states[::-1]
+    for first, stride, src, step, order in (
+        (0, dst_stride, memory, src_stride, states),
+        (0, dst_stride, last, -src_stride, backwards),
+        (lowest, -dst_stride, memory, src_stride, backwards),
+    ):
         expected = b"".join(relayout(state, dst_vq, src_vq) + GUARD * dst_gap for state in order)
-        assert written(dst_stride * count, 0, call) == expected
+        result = written(
+            dst_stride * count, offset,
+            lambda to, first=first, stride=stride, src=src, step=step:
+                rewrite_many(to - first, stride, dst_vq, src, step, src_vq, count),
+        )  # fmt: skip
+        assert result == expected
+
+
+@pytest.mark.parametrize("way", MANY)
+@pytest.mark.parametrize(("dst_vq", "src_vq"), [(1, 4), (4, 1), (2, 16), (16, 3), (5, 5)])
+@pytest.mark.parametrize("count", [0, 1, 4])
+@pytest.mark.parametrize(("dst_gap", "src_gap"), [(0, 0), (3, 10), (64, 1)])
+def test_many_states(way, dst_vq, src_vq, count, dst_gap, src_gap):
+    check_many(MANY[way], dst_vq, src_vq, count, dst_gap, src_gap)
+
+
+@pytest.mark.parametrize("way", MANY)
+def test_many_states_at_every_place_in_a_cache_line(way):
+    for offset, (dst_vq, src_vq, dst_gap) in product(range(64), ((1, 2, 0), (2, 1, 1), (3, 3, 28), (16, 15, 63))):
+        check_many(MANY[way], dst_vq, src_vq, 2, dst_gap, offset=offset)
+
+
+@pytest.mark.parametrize("way", MANY)
+@pytest.mark.parametrize("dst_vq", VQS)
+def test_many_states_of_every_pair_of_lengths(way, dst_vq):
+    for src_vq in VQS:
+        check_many(MANY[way], dst_vq, src_vq, 3, offset=dst_vq)
+
+
+@pytest.mark.parametrize("way", MANY)
+@pytest.mark.parametrize("count", range(1, 30, 4))
+def test_many_states_about_as_many_as_are_fetched_ahead(way, count):
+    """At the shortest length the CPU is told of eight states ahead."""
+    for dst_vq, src_vq in ((1, 1), (1, 2), (2, 1)):
+        check_many(MANY[way], dst_vq, src_vq, count)
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -91,6 +124,7 @@ def test_kvmsve_fpsimd_to_sve_and_back(vq, swap, offset):
 
 BETWEEN_FORBIDDEN_PAGES = """
 import ctypes, mmap
+from itertools import product
 from kvmsve._ffi import ffi, lib
 mprotect = ctypes.CDLL(None, use_errno=True).mprotect
 
@@ -104,11 +138,17 @@ def edges(area):
 
 areas = [mmap.mmap(-1, 5 * mmap.PAGESIZE) for _ in range(2)]
 a, b = map(edges, areas)
+room = 3 * mmap.PAGESIZE
 for vq in range(1, 17):
     for src_vq in range(1, 17):
         for dst in a(546 * vq):
             for src in b(546 * src_vq):
                 lib.kvmsve_rewrite(dst, vq, src, src_vq)
+        size, src_size = 546 * vq, 546 * src_vq
+        count = room // max(size, src_size)
+        for rewrite_many in (lib.kvmsve_rewrite_many, lib.kvmsve_rewrite_streamed):
+            for dst, src in product(a(count * size), b(count * src_size)):
+                rewrite_many(dst, size, vq, src, src_size, src_vq, count)
     for swap in (False, True):
         for sve, vregs in zip(a(546 * vq), b(512)):
             lib.kvmsve_fpsimd_to_sve(sve, vq, vregs, swap)
