@@ -1,4 +1,4 @@
-"""Builds kvmsve._ffi: the C core of csrc/ behind cffi, from one header."""
+"""Describes kvmsve._ffi to cffi: the C core of csrc/, declared by one header."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 
 from cffi import FFI
-from setuptools import Extension
-from setuptools.command.build_ext import build_ext
 
 HEADER = Path(__file__).parent / "csrc" / "kvmsve.h"
+C_FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Wconversion"]
 
 
 def declarations() -> str:
@@ -19,15 +18,14 @@ def declarations() -> str:
     return match.group(1)
 
 
-class BuildFFI(build_ext):
-    """build_ext that writes cffi's glue into the build folder and compiles it with csrc/."""
-
-    def build_extension(self, ext: Extension) -> None:
-        ffi = FFI()
-        ffi.cdef(declarations())
-        ffi.set_source(ext.name, '#include "kvmsve.h"')
-        glue = Path(self.build_temp) / "_ffi.c"
-        glue.parent.mkdir(parents=True, exist_ok=True)
-        ffi.emit_c_code(str(glue))
-        ext.sources.append(str(glue))
-        super().build_extension(ext)
+ffibuilder = FFI()
+ffibuilder.cdef(declarations())
+ffibuilder.set_source(
+    "kvmsve._ffi",
+    '#include "kvmsve.h"',
+    sources=["csrc/rewrite.c", "csrc/fpsimd.c"],
+    include_dirs=["csrc"],
+    depends=["build_ffi.py", "csrc/contract.h", "csrc/kvmsve.h", "csrc/layout.h", "csrc/stream.h"],
+    extra_compile_args=C_FLAGS,
+    undef_macros=["NDEBUG"],  # which Python's own flags define: it would take the C core's assertions away
+)

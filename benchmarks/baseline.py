@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-import tomllib
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from runpy import run_path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -15,19 +15,14 @@ import cffi
 from kvmsve.machine import regfile
 
 HERE = Path(__file__).parent
-
-
-def _flags() -> list[str]:
-    pyproject = tomllib.loads((HERE.parent / "pyproject.toml").read_text())
-    (extension,) = pyproject["tool"]["setuptools"]["ext-modules"]
-    return extension["extra-compile-args"]
+BUILD_FFI = HERE.parent / "build_ffi.py"
 
 
 def _compiled() -> Any:
     source = (HERE / "baseline.c").read_text()
     builder = cffi.FFI()
     builder.cdef(re.search(r"/\* cffi: begin \*/(.*)/\* cffi: end \*/", source, re.DOTALL)[1])
-    builder.set_source("_baseline", source, extra_compile_args=_flags())
+    builder.set_source("_baseline", source, extra_compile_args=run_path(str(BUILD_FFI))["C_FLAGS"])
     with TemporaryDirectory() as folder:
         spec = spec_from_file_location("_baseline", builder.compile(folder))
         sys.modules["_baseline"] = module = module_from_spec(spec)

@@ -17,7 +17,7 @@ from .entries import Fault
 
 # No copy has what a build left behind, nor this folder, whose tests notice any change.
 LEFT_OUT = (".*", "*.so", "build", "dist", "*.egg-info", "__pycache__", Path(__file__).parent.name)
-BUILD = "from setuptools import setup; setup()", "-q", "build_ext", "--inplace"
+BUILD = "setup.py", "-q", "build_ext", "--inplace"
 IMPORT_ALL = """
 import importlib, pathlib, pkgutil, sys
 import kvmsve
@@ -75,7 +75,7 @@ async def run_pytest(copy: Path, *arguments: str) -> TestRun:
 
 
 async def _build(copy: Path) -> None:
-    code, output = await _run(copy, "-c", *BUILD)
+    code, output = await _run(copy, *BUILD)
     if code:
         raise BrokenCopy(f"it does not build: {_complaint(output)}")
 

@@ -98,6 +98,7 @@ packages = ["kvmsve", "kvmsve.rules"]
 [tool.pytest.ini_options]
 testpaths = ["tests"]
 """,
+    "setup.py": "from setuptools import setup\nsetup()\n",
     "kvmsve/__init__.py": "",
     "kvmsve/rules/__init__.py": "",
     VIEWS: "def larger(sve_vq, sme_vq):\n    return max(sve_vq, sme_vq)  # at user format\n",
@@ -105,8 +106,10 @@ testpaths = ["tests"]
     "tests/test_rest.py": IMPORT + "def test_other_order():\n    assert larger(4, 2) == 4\n",
 }
 CORE = {
-    "pyproject.toml": TINY["pyproject.toml"]
-    + '[[tool.setuptools.ext-modules]]\nname = "kvmsve._ffi"\nsources = ["csrc/core.c"]\n',
+    "setup.py": """\
+from setuptools import Extension, setup
+setup(ext_modules=[Extension("kvmsve._ffi", ["csrc/core.c"])])
+""",
     "csrc/core.c": """\
 #include <Python.h>
 static struct PyModuleDef core = {PyModuleDef_HEAD_INIT, "_ffi", 0, -1};
