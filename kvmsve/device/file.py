@@ -136,4 +136,4 @@ class ForeignFile(File):
     """A file that belongs to a VM of a process that is answered elsewhere: all its ioctls are EIO."""
 
     def __init__(self, kind: Kind) -> None:
-        super().__init__(f"another process's {kind.name.lower()}", "", linux=(0, 0), owner=object())
+        super().__init__(f"another process's {kind.name.lower()}", "", uapi.ALWAYS, owner=object())
