@@ -58,7 +58,7 @@ class Registers:
         regions = self._regions
         known = regions.get(reg_id)
         if known is None or regions is not self._regions:
-            return self._get(_checked_id(reg_id))
+            return self._get(reg_id if reg_id in self._places else _checked_id(reg_id))
         where, _, padding = known
         value: bytes = self._regs.sve_state.view[where]
         return value + padding
@@ -93,7 +93,7 @@ class Registers:
         regions = self._regions
         known = regions.get(reg_id)
         if known is None or len(raw) < known[1] or regions is not self._regions:
-            self._set(_checked_id(reg_id), raw)
+            self._set(reg_id if reg_id in self._places else _checked_id(reg_id), raw)
             return
         where, klen, _ = known
         self._regs.sve_state.view[where] = raw[:klen]
@@ -214,9 +214,10 @@ class Registers:
     def _find(self, reg_id: int) -> Region | None:
         """The region of a register that the kernel copies, None for one that it computes (VLS, system registers)."""
         self.check_initialised()
-        reach = self._reach
+        if self._id_regs_seen != self._id_regs.changes:
+            self._select_regions()
         if reg_id not in self._places:
-            self._places[reg_id] = onereg.region_of(reg_id, reach)
+            self._places[reg_id] = onereg.region_of(reg_id, self._reach_now)
         return self._places[reg_id]
 
     def fills_short_buffers(self, reg_id: int) -> bool:

@@ -41,6 +41,7 @@ class Machine:
         """`unlisted`: how many more registers without vector meaning the recorded kernel lists than this model."""
         self._unlisted = unlisted
         self.host = host
+        self.gets_write = host.abi.za is not None and host.abi.za.get_writes
         self._vms: dict[int, Vm] = {}
         self.vcpus: dict[int, Vcpu] = {}
 
@@ -106,8 +107,7 @@ class Machine:
 
     def may_write(self, op: ops.Get) -> bool:
         """The GET may copy the user's buffer into the register: it is one of ZA's, in a revision that does so."""
-        za = self.host.abi.za
-        return za is not None and za.get_writes and regid.coproc(op.reg_id) == regid.SME
+        return self.gets_write and regid.coproc(op.reg_id) == regid.SME
 
     # Operations that take more than a line
 

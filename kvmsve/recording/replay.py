@@ -48,10 +48,10 @@ class Replay(Machine):
     def _ends_as_recorded(self, op: ops.Get) -> bool:
         """The short way for what a recording has most of; a GET that ends otherwise can be done again."""
         vcpu = self.vcpus.get(op.vcpu)
-        if vcpu is None or self.may_write(op):
+        if vcpu is None or (self.gets_write and self.may_write(op)):
             return False
         try:
-            return vcpu.get_one_reg(op.reg_id) == op.data and not op.has_failed
+            return vcpu.get_one_reg(op.reg_id) == op.data and op.ret == 0
         except KvmError as error:
             return error.symbol == op.errno
         except HostOops:
