@@ -11,7 +11,7 @@ from functools import cached_property
 
 from ..errors import GuestUndefined, HostOops, KvmError
 from ..facts import Abi
-from ..machine import Run
+from ..machine import Run, Vcpu
 from ..ops import Machine, Misuse, Observation, Operation, Step, attempt, observe_step
 from ..ops import operations as ops
 from ..recording import Recording, misuse_at
@@ -29,20 +29,12 @@ class Event:
 
     line: int
     op: Operation
+    reg_id: int  # 0 for a call that has none
+    register: int  # the same as snapshots have it
     data: bytes
     failure: KvmError | HostOops | None
     before: Snapshot
     after: Snapshot
-
-    @property
-    def reg_id(self) -> int:
-        """The register's ID, 0 for a call that has none."""
-        return self.op.reg_id if isinstance(self.op, ops.RegisterCall) else 0
-
-    @property
-    def register(self) -> int:
-        """The register's ID as snapshots have it."""
-        return canonical(self.reg_id)
 
     def is_refused(self, *errnos: int) -> bool:
         """Whether the call ended in one of these."""
@@ -150,10 +142,16 @@ class Rehearsal(Machine):
         events = self._lives[number].events
         before = events[-1].after if events else take(vcpu, None)
         failure = self._do(op)
-        after = before if isinstance(failure, HostOops) else take(vcpu, before)
-        events.append(Event(line, op, self._data, failure, before, after))
+        after = before if isinstance(failure, HostOops) else self._after(op, vcpu, before)
+        reg_id = op.reg_id if isinstance(op, ops.RegisterCall) else 0
+        events.append(Event(line, op, reg_id, canonical(reg_id), self._data, failure, before, after))
         if isinstance(failure, HostOops):
             raise failure
+
+    def _after(self, op: Operation, vcpu: Vcpu, before: Snapshot) -> Snapshot:
+        """What the vCPU holds now; a GET changes the owner at the most, where it does not write its register."""
+        only_looks = isinstance(op, ops.Get) and not self.may_write(op) and vcpu.fp_state is before.fp_state
+        return before if only_looks else take(vcpu, before)
 
     def _do(self, op: Operation) -> KvmError | HostOops | None:
         """How the call ends; the bytes that it gives or has got are in `_data`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
+from operator import ne
 from typing import NamedTuple
 
 from ..facts import regid
@@ -26,8 +27,10 @@ class Loss(NamedTuple):
     def differing(self) -> int:
         """How many bytes differ; the shorter of the two ends in zeroes."""
         held = self.held or b""
+        if held == self.wanted:
+            return 0
         size = max(len(self.wanted), len(held))
-        return sum(a != b for a, b in zip(self.wanted.ljust(size, b"\0"), held.ljust(size, b"\0"), strict=True))
+        return sum(map(ne, self.wanted.ljust(size, b"\0"), held.ljust(size, b"\0")))
 
 
 def losses(wanted: Mapping[int, bytes], held: Mapping[int, bytes]) -> list[Loss]:

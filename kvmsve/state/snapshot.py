@@ -40,7 +40,12 @@ class Snapshot:
     sme_state: bytes
     vregs: bytes
     vls: Registers
-    listed: frozenset[int]
+    list_order: tuple[int, ...]
+
+    @cached_property
+    def listed(self) -> frozenset[int]:
+        """What the register list names."""
+        return frozenset(self.list_order)
 
     @property
     def svcr(self) -> int:
@@ -103,6 +108,7 @@ class Snapshot:
 
 def take(vcpu: Vcpu, last: Snapshot | None) -> Snapshot:
     """What the vCPU holds now; what has not changed is shared with `last`."""
+    listed = vcpu.listing.ids
     held: dict[str, Any] = {
         "abi": vcpu.abi,
         "lengths": vcpu.lengths,
@@ -113,12 +119,13 @@ def take(vcpu: Vcpu, last: Snapshot | None) -> Snapshot:
         "sve_state": bytes(vcpu.sve_state),
         "sme_state": bytes(vcpu.sme_state),
         "vregs": bytes(vcpu.vregs),
-        "vls": dict(_vls(vcpu)),
-        "listed": frozenset(vcpu.listing.ids),
+        "vls": last.vls if last is not None and last.lengths == vcpu.lengths else dict(_vls(vcpu)),
+        "list_order": listed,
     }
-    if last is not None:
-        held = {name: old if (old := getattr(last, name)) == new else new for name, new in held.items()}
-    return Snapshot(**held)
+    if last is None:
+        return Snapshot(**held)
+    shared = {name: old if (old := getattr(last, name)) == new else new for name, new in held.items()}
+    return last if all(new is getattr(last, name) for name, new in shared.items()) else Snapshot(**shared)
 
 
 def _vls(vcpu: Vcpu) -> Iterator[tuple[int, bytes]]:
