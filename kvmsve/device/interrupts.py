@@ -47,16 +47,16 @@ class InterruptsFile(File):
     def set_gsi_routing(self, call: Call) -> None:
         """EFAULT, EINVAL for more entries than there can be, or a flag."""
         entries, flags = call.fetch(uapi.IRQ_ROUTING)
-        if flags or entries > uapi.KVM_MAX_IRQ_ROUTES:
-            raise OSError(errno.EINVAL, f"there are {uapi.KVM_MAX_IRQ_ROUTES} routes, and no flags")
+        if flags or entries > uapi.IRQ_ROUTES:
+            raise OSError(errno.EINVAL, f"there are {uapi.IRQ_ROUTES} routes, and no flags")
 
     @ioctl(uapi.KVM_IRQFD)
     def irqfd(self, call: Call) -> None:
         """EFAULT, EINVAL for a flag that there is not, EAGAIN before the controller is initialised."""
         _, _, flags, _ = call.fetch(uapi.IRQFD)
-        if flags & ~uapi.KVM_IRQFD_FLAGS:
+        if flags & ~uapi.IRQFD_FLAGS:
             raise OSError(errno.EINVAL, f"KVM_IRQFD flags 0x{flags:x}")
-        if not flags & uapi.KVM_IRQFD_DEASSIGN and not (self.gic and self.gic.is_initialised):
+        if not flags & uapi.KVM_IRQFD_FLAG_DEASSIGN and not (self.gic and self.gic.is_initialised):
             raise OSError(errno.EAGAIN, "the interrupt controller is not initialised")
 
     @ioctl(uapi.KVM_IOEVENTFD)

@@ -244,9 +244,9 @@ KVM_ARM_VM_SMCCC_CTRL = 0
 SMCCC_ACTIONS = range(3)  # handle, deny, forward to userspace
 SMCCC_RESERVED = (range(0x8000_0000, 0x8001_0000), range(0xC000_0000, 0xC001_0000))  # the Arm architecture's calls
 
-KVM_IRQFD_FLAGS = 3
-KVM_IRQFD_DEASSIGN = 1
-KVM_MAX_IRQ_ROUTES = 4096
+IRQFD_FLAGS = 3
+KVM_IRQFD_FLAG_DEASSIGN = 1
+IRQ_ROUTES = 4096
 IRQ_TYPE_CPU, IRQ_TYPE_SPI, IRQ_TYPE_PPI = range(3)
 PPIS, SPIS = range(16, 32), range(32, 1020)
 

@@ -253,13 +253,18 @@ def test_what_is_lost_at_vq_16(migrated: Path) -> None:
 
 @pytest.mark.parametrize("migrated", [4], indirect=True)
 def test_lint_and_diff_take_the_recording(capsys: Capture, migrated: Path) -> None:
-    """No rule is broken and nothing is lost, here and under later revisions: QEMU asks for no SME."""
+    """No rule is broken and nothing is lost, here and under later revisions: QEMU asks for no SME.
+
+    v12 stands on a later Linux, whose list has other registers without a vector meaning.
+    """
     assert run(capsys, "replay", migrated)[0] == 0
     for revision in (RFC_V2.name, "v12"):
         code, out, err = run(capsys, "lint", "--abi", revision, migrated)
         assert (code, err) == (0, "")
         assert "in all lost: nothing" in out
-    assert run(capsys, "diff", RFC_V2.name, "v12", "--recording", migrated)[0] == 0
+    code, out, _ = run(capsys, "diff", RFC_V2.name, "v12", "--recording", migrated)
+    found = {line.split()[4] for line in out.splitlines() if line.startswith("  line")}
+    assert (code, found) == (1, {"TCR2_EL1", "PIRE0_EL1", "PIR_EL1"})
 
 
 # Migration between two kernels of some revision, which have SME where there is any
