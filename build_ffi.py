@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from glob import glob
 from pathlib import Path
 
 from cffi import FFI
@@ -23,9 +24,9 @@ ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "kvmsve._ffi",
     '#include "kvmsve.h"',
-    sources=["csrc/rewrite.c", "csrc/fpsimd.c"],
+    sources=sorted(glob("csrc/*.c")),
     include_dirs=["csrc"],
-    depends=["build_ffi.py", "csrc/contract.h", "csrc/kvmsve.h", "csrc/layout.h", "csrc/stream.h"],
+    depends=["build_ffi.py", *sorted(glob("csrc/*.h"))],
     extra_compile_args=C_FLAGS,
     undef_macros=["NDEBUG"],  # which Python's own flags define: it would take the C core's assertions away
 )

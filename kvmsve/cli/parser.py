@@ -88,7 +88,7 @@ def create_parser() -> argparse.ArgumentParser:
                          help="what guests do: a .py file with a function run(guest, vcpu, n), or a recording"
                          )  # fmt: skip
     command.add_argument("--sysroot", type=Path, metavar="DIR",
-                         help="the arm64 libraries (default: the tree that PROGRAM lies in)")  # fmt: skip
+                         help="the libraries of another system (default: the tree that PROGRAM lies in)")  # fmt: skip
     command.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="the program and its arguments")
     return parser
 

@@ -44,7 +44,7 @@ def launch(
     """
     name, *rest = arguments
     program = find_program(name)
-    started = command(program, rest)
+    started = command(program, rest, sysroot)
     with ExitStack() as stack:
         machine = stack.enter_context(record(recording, host, "kvmsve run")) if recording else host
         guest = idle_and_told(complain) if script is idle else script

@@ -130,8 +130,9 @@ def test_files_processes_and_threads(build, machine):
 def test_a_script_starts_programs_of_both_machines(build):
     here, elsewhere = build("kvm_life", platform.machine()), build("kvm_life", "aarch64")
     script = f"qemu-aarch64 {elsewhere} & {here} & wait"
+    sysroot = ["--sysroot", program.CROSS_LIBRARIES] * program.CROSS_LIBRARIES.exists()  # for the emulator
     ran = subprocess.run(
-        [*KVMSVE, "run", "--sysroot", "/usr/aarch64-linux-gnu", "--", "sh", "-c", script],
+        [*KVMSVE, "run", *sysroot, "--", "sh", "-c", script],
         capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert (sorted(ran.stdout.split()), ran.stderr) == (sorted(PARTS * 2), "")
@@ -589,3 +590,81 @@ def test_the_shim_is_built_once(build, tmp_path, monkeypatch, capfd):
     time.sleep(0.01)
     run(capfd, "run", "--", "true")
     assert built.stat().st_mtime_ns == before
+
+
+# Programs that need the libraries of another system
+
+ARM64_LINKER = "lib/ld-linux-aarch64.so.1"
+
+
+@pytest.fixture
+def arm64_tree(tmp_path, monkeypatch):
+    """A folder with a program and its dynamic linker, as an arm64 system has them; and an emulator in the path."""
+    for name in (ARM64_LINKER, "usr/bin/tool", "usr/lib/aarch64-linux-gnu/libtool.so", "bin/qemu-aarch64"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("QEMU_LD_PREFIX", raising=False)
+    monkeypatch.setattr(program, "shim", lambda machine: Path(f"/shim-{machine}"))
+    return tmp_path
+
+
+def arm64_program(path):
+    return program.Program(path, "aarch64", f"/{ARM64_LINKER}")
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["sysroot", "tree"])
+def test_on_arm64_the_programs_of_a_tree_have_its_libraries(arm64_tree, tmp_path_factory, is_told):
+    """By its own dynamic linker: the system's has another C library."""
+    place = tmp_path_factory.mktemp("elsewhere") / "tool" if is_told else arm64_tree / "usr/bin/tool"
+    started = command(arm64_program(place), ["-a"], arm64_tree if is_told else None, "aarch64")
+    libraries = f"{arm64_tree}/usr/lib/aarch64-linux-gnu:{arm64_tree}/lib:{arm64_tree}/usr/lib"
+    assert started == [f"{arm64_tree}/{ARM64_LINKER}", "--library-path", libraries, str(place), "-a"]
+
+
+def test_elsewhere_they_have_the_emulator_which_is_told_of_the_tree(arm64_tree):
+    tool = arm64_program(arm64_tree / "usr/bin/tool")
+    assert command(tool, ["-a"], None, "x86_64") == ["qemu-aarch64", str(tool.path), "-a"]
+    assert environment(tool, "the-server", None, "x86_64")["QEMU_LD_PREFIX"] == str(arm64_tree)
+
+
+def test_on_arm64_a_sysroot_without_a_linker_is_refused(arm64_tree, tmp_path_factory):
+    empty = tmp_path_factory.mktemp("empty")
+    with pytest.raises(program.BadProgram, match=f"there is no {empty}/{ARM64_LINKER}: --sysroot is the folder"):
+        command(arm64_program(arm64_tree / "usr/bin/tool"), [], empty, "aarch64")
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_program_of_the_system_is_started_by_itself(tmp_path, machine):
+    """On x86 also where the libraries are for the emulators that it may start."""
+    own = find_program("sh").interpreter
+    shell = program.Program(Path("/bin/sh"), machine, own)
+    for sysroot in (None, Path("/"), *[tmp_path] * (machine == "x86_64")):
+        assert command(shell, ["-c", ":"], sysroot, machine) == ["/bin/sh", "-c", ":"]
+
+
+@pytest.fixture
+def native_tree(tmp_path):
+    """A folder with a program of this machine, and all that it needs in other places than the system's."""
+    tree = tmp_path / "tree"
+    cat = Path(shutil.which("cat")).resolve()
+    listed = subprocess.run(["ldd", cat], capture_output=True, text=True, check=True).stdout
+    library = Path(re.search(r"=> (\S*libc\.so\.6)", listed)[1])
+    linker = Path(find_program(str(cat)).interpreter)
+    for source, name in ((cat, "usr/bin/cat"), (library, "lib/libc.so.6"), (linker, str(linker).lstrip("/"))):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source.resolve(), tree / name)
+    return tree
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["sysroot", "tree"])
+def test_the_shim_is_before_a_program_of_a_tree(native_tree, tmp_path, capfd, is_told):
+    path = native_tree / "usr/bin/cat"
+    if is_told:
+        path = shutil.copy(path, tmp_path / "cat")
+    options = ["--sysroot", native_tree] if is_told else []
+    code, out, err = run(capfd, "run", *options, "--", path, "/proc/self/maps")
+    assert (code, err) == (0, "")
+    loaded = {line.split()[-1] for line in out.splitlines() if ".so" in line}
+    assert f"{native_tree}/lib/libc.so.6" in loaded
+    assert any("/kvm_shim-" in name for name in loaded)
