@@ -23,7 +23,8 @@ def recordings_of(operations: int) -> list[Path]:
     found, count = [], 0
     for path in sorted(RECORDINGS.glob("*.xz"), key=lambda path: -path.stat().st_size):
         found.append(path)
-        count += sum(1 for _ in lzma.open(path)) - 1
+        with lzma.open(path) as lines:
+            count += sum(1 for _ in lines) - 1
         if count >= operations:
             break
     return found

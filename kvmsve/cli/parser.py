@@ -40,6 +40,8 @@ def create_parser() -> argparse.ArgumentParser:
     command = _command(subparsers, "replay", "do a recording's operations again and report the first difference")
     command.add_argument("files", nargs="*", type=Path, metavar="FILE",
                          help="recordings, plain or .xz; without one, those that the package ships")  # fmt: skip
+    command.add_argument("--all-registers", action="store_true",
+                         help="compare also registers that say nothing of vectors, such as SCTLR_EL1")  # fmt: skip
 
     command = _command(subparsers, "show", "print the vCPU as it stands at a line of a recording")
     command.add_argument("file", type=Path, metavar="FILE", help="a recording, plain or .xz")

@@ -15,7 +15,7 @@ from .terminal import print_styled
 def run(options: argparse.Namespace) -> int:
     """The vCPU of the last operation up to the line is printed as it stands then."""
     recording = Reading(options.file)
-    replayed = Replay(recording)
+    replayed = Replay(recording, all_registers=False)
     shown = None
     try:
         for line, op in played(recording, replayed, options.at):

@@ -59,6 +59,15 @@ def other_regs(abi: Abi, gates: Container[sysreg.Gate]) -> tuple[int, ...]:
     return tuple(reg_id for reg_id in in_order(abi.other_regs) if gate(reg_id) in gates)
 
 
+_BESIDE_VECTORS = {regid.SYSREG, regid.FW, regid.FW_FEAT_BMAP, regid.DEMUX}
+
+
+def is_beside_vectors(reg_id: int) -> bool:
+    """The register says nothing of vectors, nor of the CPU: timers, translation, debug, firmware and the like."""
+    is_known = reg_id in sysreg.CONTROL_REGS or reg_id in regid.ID_SPACE or reg_id in regid.IMPLEMENTATION
+    return regid.coproc(reg_id) in _BESIDE_VECTORS and not is_known
+
+
 class Listing(NamedTuple):
     """A register list: its IDs, and how many more entries the kernel counts than it writes."""
 

@@ -232,3 +232,20 @@ def test_regs_prints_the_list_of_a_real_kernel(
     code, out, _ = run(capsys, "regs", "--abi", revision, "--sve", "1,2,3,4", *options)
     printed = [int(line.split()[0], 16) for line in out.splitlines()]
     assert (code, printed) == (0, kernels.listed(kernels.KERNELS[revision], features))
+
+
+def test_registers_that_say_nothing_of_vectors_are_compared_on_request(capsys: Capture, tmp_path: Path) -> None:
+    """TCR2_EL1, which a 7.3 has for some hosts only; MIDR_EL1 says which CPU it is."""
+    header = recorded.lines("linux73-nosve")[0]
+    made = [{"op": "create_vm", "vm": 0, "ret": 0}, {"op": "create_vcpu", "vm": 0, "vcpu": 0, "index": 0, "ret": 0}]
+    made.append({"op": "vcpu_init", "vcpu": 0, "target": 0, "features": [0] * 7, "ret": 0})
+    get = {"op": "get", "vcpu": 0, "data": "5a" * 8, "ret": 0}
+    path = recorded.write(tmp_path / "tcr2", [header, *made, {**get, "id": "603000000013c103"}])
+    code, out, err = run(capsys, "replay", path)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1] == (
+        "  but 1 on registers that say nothing of vectors end otherwise; --all-registers tells"
+    )
+    assert run(capsys, "replay", "--all-registers", path)[0] == 1
+    path = recorded.write(tmp_path / "midr", [header, *made, {**get, "id": "603000000013c000"}])
+    assert run(capsys, "replay", path)[0] == 1

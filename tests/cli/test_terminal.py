@@ -27,7 +27,7 @@ def on_terminal(
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (30, columns))
     command = [sys.executable, "-c", AT_ONCE, *map(str, arguments)]
-    known = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    known = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM", "COLUMNS", "LINES")}
     process = subprocess.Popen(
         command, env={**known, "TERM": "xterm", **environment}, stdin=subprocess.DEVNULL, stderr=theirs,
         stdout=theirs if stdout_too else subprocess.PIPE, text=True,
@@ -68,7 +68,7 @@ def test_where_a_terminal_is_to_be_plain_the_output_is_that_of_a_pipe(command: t
 
 @pytest.mark.parametrize("command", [("diff", "v11", "v9"), ("show", LONG)], ids=str)
 def test_a_terminal_shows_the_same_words_in_colours(command: tuple[object, ...]) -> None:
-    shown, _ = on_terminal(*command, columns=400, stdout_too=True)
+    shown, _ = on_terminal(*command, columns=1000, stdout_too=True)
     piped = subprocess.run([sys.executable, "-m", "kvmsve", *map(str, command)], capture_output=True, text=True)
     assert ESCAPE in shown
     words = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).split()
