@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ..facts import ZaGate, regid
-from ..rules import reglist
+from ..errors import KvmError
+from ..facts import regid
+from ..rules import Reach, onereg, reglist, view
 from ..state import Loss, Snapshot
 from .rehearsal import Event, Stretch
 
@@ -60,14 +61,15 @@ def is_matrix(reg_id: int) -> bool:
 def can_be_reached(reg_id: int, snapshot: Snapshot) -> bool:
     """The revision has a call that reads this register of such a vCPU."""
     abi, za = snapshot.abi, snapshot.abi.za
-    if reg_id == regid.ZT0:
-        return abi.zt0 is not None
-    if is_matrix(reg_id):
-        if za is None or za.gate is ZaGate.UNREACHABLE or za.get_writes:
-            return False
-        return regid.za_row_of(reg_id) < za.row_modulus
-    if reg_id in VECTORS and snapshot.is_streaming:
-        return snapshot.lengths.sve_vq > 0 or not abi.zp_needs_sve
+    now = view(abi, snapshot.lengths, snapshot.svcr, has_fa64=True)
+    if not is_matrix(reg_id):
+        return reg_id not in VECTORS or now.has_zp or now.has_v
+    if za is None or za.get_writes or (reg_id != regid.ZT0 and regid.za_row_of(reg_id) >= za.row_modulus):
+        return False
+    try:
+        onereg.sme_reg_to_region(reg_id, Reach(abi, snapshot.lengths, now, True, True, True))
+    except KvmError:
+        return False
     return True
 
 
