@@ -45,13 +45,13 @@ def test_small_recording_replays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["op", "text", "extra"])
 def test_deep_nesting_is_damage(tmp_path: Path, where: str) -> None:
-    """At any depth: what is just read must not be too deep to be complained of."""
-    for depth in (*range(850, 1010), 5000):
+    """At any depth: what is just read must not be too deep to be complained of. Pythons differ in what is."""
+    for depth in (*range(850, 1010), 5000, 50_000, 1_000_000):
         text = json.dumps({**SMALL[2], where: "?"}).replace('"?"', "[" * depth + "]" * depth)
         (tmp_path / "file").write_text(json.dumps(SMALL[0]) + "\n" + text + "\n")
         said = outcome(tmp_path / "file")
         assert ", line 2: " in (said or "") or (said is None and where == "extra")
-    assert "line 2: not JSON" in (said or "")
+        assert len(said or "") < 500
 
 
 def test_length_that_a_line_claims_is_not_allocated(tmp_path: Path) -> None:
