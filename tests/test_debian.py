@@ -38,7 +38,8 @@ def test_without_apt_it_is_said_what_is_needed(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="what git has can be told in a checkout only")
 def test_no_file_names_a_mirror() -> None:
-    words = ["deb.debian" + ".org", "security.debian" + ".org", "ftp.debian" + ".org", "pypi" + ".org", "registry.npm" + "js"]
+    names = ("deb.debian", "security.debian", "ftp.debian", "pypi", "registry.npmjs")
+    words = [f"{name}.org" for name in names]
     patterns = [option for word in words for option in ("-e", word)]
     found = subprocess.run(["git", "grep", "-lF", *patterns], cwd=ROOT, capture_output=True, text=True)
     assert found.stdout == ""

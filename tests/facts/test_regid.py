@@ -112,6 +112,28 @@ def test_names_of_registers_of_later_revisions(encoding, name):
     assert regid.name(0x6030_0000_0013_0000 | op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2) == name
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        *[((3, 0, 2, crm, op2), f"AP{key}KEY{half}_EL1") for crm, op2, key, half in (
+            (1, 0, "IA", "LO"), (1, 1, "IA", "HI"), (1, 2, "IB", "LO"), (1, 3, "IB", "HI"), (2, 0, "DA", "LO"),
+            (2, 1, "DA", "HI"), (2, 2, "DB", "LO"), (2, 3, "DB", "HI"), (3, 0, "GA", "LO"), (3, 1, "GA", "HI"),
+        )],
+        ((3, 3, 14, 8, 7), "PMEVCNTR7_EL0"), ((3, 3, 14, 9, 0), "PMEVCNTR8_EL0"), ((3, 3, 14, 11, 6), "PMEVCNTR30_EL0"),
+        ((3, 3, 14, 13, 1), "PMEVTYPER9_EL0"), ((3, 3, 14, 15, 6), "PMEVTYPER30_EL0"),
+        ((3, 3, 14, 15, 7), "PMCCFILTR_EL0"), ((3, 0, 9, 14, 1), "PMINTENSET_EL1"),
+        ((3, 3, 9, 12, 1), "PMCNTENSET_EL0"),
+        ((3, 4, 1, 1, 0), "HCR_EL2"), ((3, 4, 1, 1, 4), "HFGRTR_EL2"), ((3, 4, 1, 1, 5), "HFGWTR_EL2"),
+        ((3, 4, 2, 2, 0), "VNCR_EL2"), ((3, 4, 14, 2, 2), "CNTHP_CVAL_EL2"), ((3, 6, 4, 1, 0), "SP_EL2"),
+        ((3, 0, 2, 0, 3), "TCR2_EL1"), ((3, 0, 10, 2, 2), "PIRE0_EL1"), ((3, 0, 10, 2, 3), "PIR_EL1"),
+    ],
+)  # fmt: skip
+def test_names_of_registers_of_features(encoding, name):
+    """Arm ARM: pointer authentication, PMU, EL2, permission indirection."""
+    op0, op1, crn, crm, op2 = encoding
+    assert regid.name(0x6030_0000_0013_0000 | op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2) == name
+
+
 def test_names_of_what_is_not_listed():
     assert regid.name(0x6060_0000_0017_FFFF, sme_vls=0x6060_0000_0017_FFFF) == "SME_VLS"
     assert regid.name(0x6060_0000_0017_FFFE, sme_vls=0x6060_0000_0017_FFFE) == "SME_VLS"

@@ -10,7 +10,7 @@ import pytest
 import recorded
 
 from kvmsve import Feature, FpState, Guest, GuestUndefined, Host, Vcpu
-from kvmsve.ops.act import take_step
+from kvmsve.ops.act import observe_step, take_step
 from kvmsve.ops.outcome import Difference
 
 ZEN, FPEN = 0x30000, 0x300000
@@ -127,6 +127,16 @@ def test_length_must_be_the_one_in_force() -> None:
         assert said(guest, {"read": "z0", "vl": 64, "data": "00" * 64}) == complaint.format(64, 32)
         assert said(guest, {"write": "p0", "vl": 16, "data": "0000"}) == complaint.format(16, 32)
         assert said(guest, {"read": "za", "vl": 32, "data": "00" * 1024}) == complaint.format(32, 64)
+
+
+@pytest.mark.parametrize("access", ["read", "write"])
+def test_a_step_at_another_length_is_not_taken(access: str) -> None:
+    """Where nobody minds the difference, as in a device's script."""
+    with running() as (guest, _):
+        take(guest, {"msr": "zcr", "value": "1"}, {"write": "z0", "vl": 32, "data": "11" * 32})
+        seen = list(observe_step(guest, recorded.step({access: "z0", "vl": 64, "data": "22" * 64})))
+        assert [(observation.recorded, observation.actual) for observation in seen] == [(64, 32)]
+        take(guest, {"read": "z0", "vl": 32, "data": "11" * 32})
 
 
 @pytest.mark.parametrize("what", ["z0", "p0", "ffr", "v0", "zpffr", "zp", "v"])
