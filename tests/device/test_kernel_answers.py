@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import mmap
+import os
 import struct
 
 import pytest
@@ -32,6 +33,11 @@ class Machine:
         self.vcpu = self.device.ioctl(self.vm, uapi.KVM_CREATE_VCPU, 0)
         words = sum(1 << feature for feature in features)
         self.device.ioctl(self.vcpu, uapi.KVM_ARM_VCPU_INIT, uapi.VCPU_INIT.pack(5, words, *[0] * 6))
+
+    def close(self) -> None:
+        self.device.close()
+        for descriptor in (self.vcpu, self.vm, self.kvm):
+            os.close(descriptor)
 
     def ask(self, on: int, request: int, argument=0) -> int | str:
         try:
@@ -116,6 +122,8 @@ def test_capabilities_that_can_be_enabled(revision):
         machine = Machine(revision)
         vm = machine.device.ioctl(machine.kvm, uapi.KVM_CREATE_VM)
         actual = [machine.ask(vm, uapi.KVM_ENABLE_CAP, uapi.ENABLE_CAP.pack(cap, flags, *[0] * 4)) for flags in (0, 1)]
+        os.close(vm)
+        machine.close()
         assert actual == told.get(str(cap), ["EINVAL", "EINVAL"]), cap
 
 
