@@ -45,6 +45,13 @@ def check_number(what: str, number: SupportsIndex, start: int, stop: int) -> int
     return value
 
 
+def check_flag(what: str, flag: object) -> bool:
+    """The flag as a bool, which it is, or 0 or 1; TypeError for anything else, whatever its truth."""
+    if flag not in (0, 1):
+        raise TypeError(f"{what} is True or False, not {flag!r}")
+    return bool(flag)
+
+
 class BadInput(Exception):
     """What a user gave cannot be used; the message is one line that says what to do instead."""
 

@@ -112,10 +112,11 @@ def made_in(tree: ast.Module) -> set[str]:
 
 
 def made_in_bases(tree: ast.Module, path: Path) -> set[str]:
-    """Names that the modules of base classes make, of those that are neighbours in the folder."""
+    """Names that the modules of base classes make, and those of their bases, of those that are neighbours."""
     bases = {named(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases}
     homes = {Path(*base.split(".")).with_suffix(".py") for base, name in imports_of(tree, path) if name in bases}
-    return {name for home in homes & TREES.keys() if home.parent == path.parent for name in made_in(TREES[home])}
+    near = {home for home in homes & TREES.keys() if home.parent == path.parent}
+    return {name for home in near for name in made_in(TREES[home]) | made_in_bases(TREES[home], home)}
 
 
 def is_self(node: ast.expr) -> bool:

@@ -31,7 +31,7 @@ from kvmsve.facts.revisions import REVISIONS
 # Repeats are weights
 HOSTS = [*model.VALID_FEATURES, "rfc-v2", "rfc-v2", "rfc-v2", "rfc-v2-r123", "rfc-v2-r1", "rfc-v2-r1"]
 HOSTS += [*SERIES, "v4", "v9", "v10", "v12"]
-SVE_SETS = [(), (1,), (1, 2), (1, 2), (1, 2, 4), (1, 2, 3, 4), (1, 3), (1, 2, 4, 8)] * 2 + [tuple(range(1, 17))]
+SVE_SETS = [(), (1,), (1, 2), (1, 2), (1, 2, 4), (1, 2, 3, 4), (1, 2, 3), (1, 2, 4, 8)] * 2 + [tuple(range(1, 17))]
 SME_SETS = [(), (1,), (2,), (4,), (1, 2), (1, 2, 4), (2, 4), (1, 4), (2, 8)] * 2 + [(1, 2, 4, 8, 16), (16,)]
 REGISTERS: list[Callable[[Any], int]] = [
     *[lambda rng: model.Z_BASE | rng.randrange(32) << 5] * 6,
@@ -95,10 +95,11 @@ def some_host(rng: Any) -> tuple[Host, model.Host]:
 
 
 def some_sve_vqs(rng: Any) -> tuple[int, ...]:
-    """Mostly few and small, as big registers are slow; else any set that has vq 1, or none."""
+    """Mostly few and small, as big registers are slow; else any set that has the powers of two below its largest."""
     if rng.random() < 0.8:
         return rng.choice(SVE_SETS)
-    return (1, *(vq for vq in range(2, 2 + rng.randrange(16)) if rng.random() < 0.5))
+    largest = 1 + rng.randrange(16)
+    return tuple(vq for vq in range(1, largest + 1) if vq in (1, 2, 4, 8, largest) or rng.random() < 0.5)
 
 
 def some_sme_vqs(rng: Any) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..errors import check_number
 from . import sysregs
 from .layout import FFR, NUM_PREGS, NUM_ZREGS, VQ_ABI_MAX
 
@@ -48,6 +49,11 @@ FPCR = ARM64 | U32 | CORE | 0xD5
 
 
 def sysreg_id(op0: int, op1: int, crn: int, crm: int, op2: int) -> int:
+    """The ID of a system register by its encoding; ValueError for a field that has more bits than the encoding's."""
+    if op0 >> 2 or op1 >> 3 or crn >> 4 or crm >> 4 or op2 >> 3:
+        raise ValueError(
+            f"an encoding is op0 0 to 3, op1 0 to 7, CRn and CRm 0 to 15, op2 0 to 7, not {op0, op1, crn, crm, op2}"
+        )
     return ARM64 | U64 | SYSREG | op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 
 
@@ -90,21 +96,35 @@ OTHER_SYSREGS = (
 BY_NAME = {name: reg_id for reg_id, name in OTHER_SYSREGS.items()}
 
 
+ZA_ROWS = 1 << 11  # that the number field of an ID has room for; ZA has 256 at most
+
+
 def zreg_id(n: int, slice_: int = 0) -> int:
-    return ZREG_BASE | n << NUM_SHIFT | slice_
+    """The ID of Z[n]; ValueError for a number or a slice that there cannot be."""
+    return ZREG_BASE | _number("a Z register", n, NUM_ZREGS) << NUM_SHIFT | _slice(slice_)
 
 
 def preg_id(n: int, slice_: int = 0) -> int:
-    """n = 16 is FFR."""
-    return PREG_BASE + (n << NUM_SHIFT) | slice_
+    """The ID of P[n]; n = 16 is FFR. ValueError as zreg_id."""
+    return PREG_BASE + (_number("a P register", n, FFR + 1) << NUM_SHIFT) | _slice(slice_)
 
 
 def vreg_id(n: int) -> int:
-    return VREG_BASE + 4 * n
+    """The ID of V[n]; ValueError as zreg_id."""
+    return VREG_BASE + 4 * _number("a V register", n, NUM_ZREGS)
 
 
 def za_row_id(row: int, slice_: int = 0) -> int:
-    return ZA_BASE | row << NUM_SHIFT | slice_
+    """The ID of ZA.H[row]; a vCPU has 16 rows for each quadword of its streaming length. ValueError as zreg_id."""
+    return ZA_BASE | _number("a row of ZA", row, ZA_ROWS) << NUM_SHIFT | _slice(slice_)
+
+
+def _number(what: str, n: int, count: int) -> int:
+    return check_number(what, n, 0, count)
+
+
+def _slice(slice_: int) -> int:
+    return check_number("a slice", slice_, 0, SLICE_MASK + 1)
 
 
 def is_za_row(reg_id: int) -> bool:
@@ -191,8 +211,9 @@ def _with_slice(register: str, reg_id: int) -> str:
 
 
 def pack_vls(vqs: Iterable[int]) -> bytes:
-    """The 64 bytes of a VLS pseudo-register: bit vq-1 is set for each vq."""
-    return sum(1 << (vq - 1) for vq in set(vqs)).to_bytes(VQ_ABI_MAX // 8, "little")
+    """The 64 bytes of a VLS pseudo-register: bit vq-1 is set for each vq; ValueError for one beyond 1 to 512."""
+    lengths = {check_number("a length in quadwords", vq, 1, VQ_ABI_MAX + 1) for vq in vqs}
+    return sum(1 << (vq - 1) for vq in lengths).to_bytes(VQ_ABI_MAX // 8, "little")
 
 
 def unpack_vls(bitmap: bytes) -> frozenset[int]:

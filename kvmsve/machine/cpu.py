@@ -26,6 +26,9 @@ class CpuFeatures(NamedTuple):
     fpmr: bool = False
 
 
+POWERS_OF_TWO = frozenset({1, 2, 4, 8, 16})
+
+
 def checked_vqs(what: str, vqs: Iterable[int], possible: Set[int]) -> frozenset[int]:
     """The lengths as a set; ValueError for one that is not possible."""
     vqs = frozenset(check_number(f"an {what} length", vq, -(1 << 63), 1 << 63) for vq in vqs)
@@ -36,6 +39,16 @@ def checked_vqs(what: str, vqs: Iterable[int], possible: Set[int]) -> frozenset[
     return vqs
 
 
+def check_sve_set(vqs: Set[int]) -> None:
+    """The lengths are those of a CPU with SVE, which has all powers of two up to its largest; ValueError otherwise."""
+    missing = sorted(vq for vq in POWERS_OF_TWO - vqs if vq < max(vqs, default=0))
+    if missing:
+        raise ValueError(
+            f"a CPU with SVE has the length vq {missing[0]} where it has vq {max(vqs)}: every power of two up to its "
+            "largest length"
+        )
+
+
 class CpuRegs:
     """One CPU's registers during one KVM_RUN; until `load` only the control registers say what memory says.
 
@@ -43,14 +56,18 @@ class CpuRegs:
     """
 
     __slots__ = (
-        "_ownership", "_regs", "features", "fpcr", "fpsr", "lengths", "loaded", "smcr", "streaming_vq", "svcr",
-        "vectors", "vq", "vq_in_force", "za", "zcr",
+        "_ownership", "_regs", "features", "fpcr", "fpsr", "is_over", "lengths", "loaded", "smcr", "smidr",
+        "streaming_vq", "svcr", "sysregs", "vectors", "vq", "vq_in_force", "za", "zcr",
     )  # fmt: skip
 
-    def __init__(self, regs: RegFile, ownership: Ownership, features: CpuFeatures) -> None:
+    def __init__(self, regs: RegFile, ownership: Ownership, features: CpuFeatures, smidr: int | None = None) -> None:
+        """`smidr`: what SMIDR_EL1 reads as, None where it is UNDEFINED."""
         self._regs = regs
         self._ownership = ownership
         self.features = features
+        self.smidr = smidr
+        self.sysregs = regs.sysregs
+        self.is_over = False  # the guest has left
         self.lengths = ownership.lengths
         self.loaded = False
         self.svcr = regs.sysregs[regid.SVCR] & (SVCR_SM | SVCR_ZA)

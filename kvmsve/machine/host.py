@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..errors import KvmError, check_number
+from ..errors import KvmError, check_flag, check_number
 from ..facts import RFC_V2, Abi, Feature, check_bit, layout
 from ..rules import checked_values, host_id_regs
-from .cpu import CpuFeatures, checked_vqs
+from . import right_ways
+from .closed import Settled
+from .cpu import POWERS_OF_TWO, CpuFeatures, check_sve_set, checked_vqs
 from .mutex import Mutex, serialised
 from .vcpu import Vcpu
 from .vm_arch import VmArch
@@ -18,14 +20,24 @@ KVM_CAP_ONE_REG = 70
 KVM_CAP_ARM_SVE = 170
 
 
-class Host:
+class Host(Settled):
     """A machine with a kernel of revision `abi`; an empty set of lengths: it lacks the feature.
 
     Lengths are in quadwords. `big_endian`: V lies byte-reversed in memory. `id_regs`: the ID registers (by register
     ID) as a vCPU with all features sees them. `features_offered`: the feature bits that INIT takes on this host, else
     those that a CPU has with `pmu`, `pointer_authentication`, and `nested` virtualisation (vCPUs with EL2).
-    ValueError for a machine that cannot be: SVE without vq 1, an SME length that is not 1, 2, 4, 8 or 16.
+    ValueError for a machine that cannot be: SVE without a power of two below its largest length (SME has no such rule:
+    Arm ARM, VL and SVL), an SME length that is not 1, 2, 4, 8 or 16. Its CPU and its kernel do not change; another
+    `features_offered` or `id_regs` is for VMs that are made from then on.
     """
+
+    __slots__ = (
+        "__weakref__", "abi", "big_endian", "cpu", "fa64", "features_offered", "fpmr", "id_regs", "sme2", "sme_vqs",
+        "sve_vqs",
+    )  # fmt: skip
+    NOUN = "a host"
+    FIXED = frozenset({"abi", "cpu", "fa64", "fpmr", "sme2", "sme_vqs", "sve_vqs"})
+    RIGHT_WAYS = right_ways.HOST
 
     def __init__(
         self,
@@ -47,9 +59,11 @@ class Host:
             raise TypeError(f"abi is a revision such as kvmsve.RFC_V2; kvmsve.abi({abi!r}) may find it")
         self.abi = abi
         self.sve_vqs = checked_vqs("SVE", sve_vqs, set(range(1, layout.VQ_MAX + 1)))
-        self.sme_vqs = checked_vqs("SME", sme_vqs, {1, 2, 4, 8, 16})
-        if self.sve_vqs and 1 not in self.sve_vqs:
-            raise ValueError("a CPU with SVE has the length vq 1")
+        self.sme_vqs = checked_vqs("SME", sme_vqs, POWERS_OF_TWO)
+        check_sve_set(self.sve_vqs)
+        flags = {"sme2": sme2, "fa64": fa64, "fpmr": fpmr, "big_endian": big_endian, "pmu": pmu, "nested": nested}
+        for what, flag in (*flags.items(), ("pointer_authentication", pointer_authentication)):
+            check_flag(what, flag)
         self.sme2, self.fa64, self.fpmr, self.big_endian = sme2, fa64, fpmr, big_endian
         self.cpu = CpuFeatures(self.sve_vqs, self.sme_vqs, sme2, fa64, fpmr and abi.has_fpmr)
         known_id_regs = checked_values(id_regs or {})
@@ -93,8 +107,13 @@ class Host:
             yield self.abi.sme_feature
 
 
-class Vm:
+class Vm(Settled):
     """A virtual machine: its vCPUs and what they share, the feature set and the ID registers."""
+
+    __slots__ = ("__weakref__", "_arch", "_mutex", "host", "vcpus")
+    NOUN = "a VM"
+    FIXED = frozenset({"host", "vcpus"})
+    RIGHT_WAYS = right_ways.VM
 
     def __init__(self, host: Host) -> None:
         self.host = host

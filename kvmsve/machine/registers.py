@@ -7,22 +7,21 @@ Source: arch/arm64/kvm/guest.c and sys_regs.c; rfc-v2.md section 3.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from ..errors import KvmError, check_number
-from ..facts import FPSR_OFFSET, SVCR_ZA, VREGS_OFFSET, Abi, regid
+from ..facts import SVCR_ZA, Abi, regid
 from ..rules import Reach, Region, RegionTable, Store, VectorLengths, fault, onereg, view
+from .contents import Contents
 from .cpu import CpuFeatures
 from .idregs import IdRegs
 from .mutex import Mutex, serialised
-from .ownership import FpState, Ownership
+from .ownership import Ownership
 from .regfile import Buffer, RegFile
 from .system import SystemRegs
 
 
-class Registers:
+class Registers(Contents):
     """One vCPU's registers. Every ioctl raises KvmError, in the kernel's order of checks.
 
     Z, P and FFR are found in one table while memory has them in user format; everything else goes through the rules,
@@ -30,12 +29,17 @@ class Registers:
     the copy, so that no other thread comes in between.
     """
 
+    __slots__ = (
+        "__weakref__", "_abi", "_cpu", "_decisive", "_finalized", "_id_regs", "_initialised", "_loaded", "_mutex",
+        "_places", "_reach_now", "_regions", "_running", "_system", "_table",
+    )  # fmt: skip
+
     def __init__(self, abi: Abi, cpu: CpuFeatures, id_regs: IdRegs, big_endian: bool) -> None:
-        self.abi = abi
+        self._abi = abi
         self._cpu = cpu
         self._id_regs = id_regs
-        self._regs = RegFile(swap=big_endian)
-        self._ownership = Ownership(self._regs, abi.user_format, bool(cpu.sve_vqs), bool(cpu.sme_vqs))
+        regs = RegFile(swap=big_endian)
+        super().__init__(regs, Ownership(regs, abi.user_format, bool(cpu.sve_vqs), bool(cpu.sme_vqs)))
         self._system = SystemRegs(abi, self._regs, self._ownership, id_regs, cpu.fpmr)
         self._initialised = False
         self._finalized = False
@@ -45,6 +49,7 @@ class Registers:
         self._regions: RegionTable = {}  # the same as long as memory is in user format, else empty
         self._places: dict[int, Region | None] = {}  # what _find has found in the present reach
         self._mutex = Mutex()  # vcpu->mutex
+        self._decisive: tuple[int, VectorLengths, bool, int] = (0, self.lengths, False, -1)  # of what can be reached
         self._select_regions()
 
     def get_one_reg(self, reg_id: int) -> bytes:
@@ -98,54 +103,9 @@ class Registers:
         where, klen, _ = known
         self._regs.sve_state.view[where] = raw[:klen]
 
-    # What the kernel holds; a view is good until the next call on the vCPU
-
     @property
-    def sve_state(self) -> memoryview:
-        """The kernel's sve_state, 546 * max_vq bytes; empty before FINALIZE."""
-        return memoryview(self._regs.sve_state.view).toreadonly()
-
-    @property
-    def sme_state(self) -> memoryview:
-        """The kernel's sme_state: ZA, and with SME2 what it allocates for ZT0; empty before FINALIZE."""
-        return memoryview(self._regs.sme_state.view).toreadonly()
-
-    @property
-    def vregs(self) -> memoryview:
-        """The kernel's fp_regs.vregs, 512 bytes."""
-        return memoryview(self._regs.kvm_regs.view)[VREGS_OFFSET:FPSR_OFFSET].toreadonly()
-
-    @property
-    def fp_state(self) -> FpState:
-        return self._ownership.state
-
-    @property
-    def lengths(self) -> VectorLengths:
-        """The vCPU's maximum lengths, SVE and streaming."""
-        return self._ownership.lengths
-
-    @property
-    def max_vq(self) -> int:
-        """The length of sve_state in user format, the larger of the two; 0 without vectors."""
-        return self.lengths.max_vq
-
-    @property
-    def svcr(self) -> int:
-        """SVCR as memory holds it."""
-        return self._regs.sysregs[regid.SVCR]
-
-    @property
-    def fpsr(self) -> int:
-        return self._regs.fpsr
-
-    @property
-    def fpcr(self) -> int:
-        return self._regs.fpcr
-
-    @property
-    def sysregs(self) -> Mapping[int, int]:
-        """The system registers that memory holds, by ID."""
-        return MappingProxyType(self._regs.sysregs)
+    def abi(self) -> Abi:
+        return self._abi
 
     @property
     def finalized(self) -> bool:
@@ -154,28 +114,34 @@ class Registers:
     @property
     def _reach(self) -> Reach:
         """What decides which registers there are; another vCPU may have changed the VM's ID registers."""
-        if self._id_regs_seen != self._id_regs.changes:
+        if self._decisive[-1] != self._id_regs.changes:
             self._select_regions()
         return self._reach_now
 
     @property
     def _has_sme2(self) -> bool:
-        return self._cpu.sme2 and (self._id_regs.has_sme2 or not self.abi.id_regs_gate)
+        return self._cpu.sme2 and (self._id_regs.has_sme2 or not self._abi.id_regs_gate)
 
     @property
     def _has_fa64(self) -> bool:
-        return self._cpu.fa64 and (self._id_regs.has_fa64 or not self.abi.id_regs_gate)
+        return self._cpu.fa64 and (self._id_regs.has_fa64 or not self._abi.id_regs_gate)
 
     def _select_regions(self) -> None:
         """The table in use is that of the view, which SVCR may have changed."""
-        svcr = self.svcr
-        self._places = {}
-        self._id_regs_seen = self._id_regs.changes
-        now = view(self.abi, self.lengths, svcr, self._has_fa64)
-        self._reach_now = Reach(self.abi, self.lengths, now, self._has_sme2, bool(svcr & SVCR_ZA), self._finalized)
+        decisive = self._regs.sysregs[regid.SVCR], self.lengths, self._finalized, self._id_regs.changes
+        if decisive != self._decisive:
+            self._decide(*decisive[:2])
+            self._decisive = decisive
+        now = self._reach_now.view
         is_there = self._loaded is None and self._finalized and now.has_zp
-        self._table = onereg.region_table(now, not self.abi.ffr_needs_fa64) if is_there else {}
+        self._table = onereg.region_table(now, not self._abi.ffr_needs_fa64) if is_there else {}
         self._regions = self._table if self._ownership.is_user_format else {}
+
+    def _decide(self, svcr: int, lengths: VectorLengths) -> None:
+        """What can be reached is as these say."""
+        self._places = {}
+        now = view(self._abi, lengths, svcr, self._has_fa64)
+        self._reach_now = Reach(self._abi, lengths, now, self._has_sme2, bool(svcr & SVCR_ZA), self._finalized)
 
     def _moves_to(self, reg_id: int) -> bool:
         """Whether the table has the register; it is then in force, and memory in user format."""
@@ -214,7 +180,7 @@ class Registers:
     def _find(self, reg_id: int) -> Region | None:
         """The region of a register that the kernel copies, None for one that it computes (VLS, system registers)."""
         self.check_initialised()
-        if self._id_regs_seen != self._id_regs.changes:
+        if self._decisive[-1] != self._id_regs.changes:
             self._select_regions()
         if reg_id not in self._places:
             self._places[reg_id] = onereg.region_of(reg_id, self._reach_now)
@@ -222,7 +188,7 @@ class Registers:
 
     def fills_short_buffers(self, reg_id: int) -> bool:
         """Whether a GET that ends in EFAULT has filled the buffer; else it left it as it was."""
-        is_copied = reg_id in self.abi.vls_ids or regid.coproc(reg_id) in (regid.FW, regid.FW_FEAT_BMAP)
+        is_copied = reg_id in self._abi.vls_ids or regid.coproc(reg_id) in (regid.FW, regid.FW_FEAT_BMAP)
         return is_copied or self._find(reg_id) is not None
 
     def _buffer(self, store: Store) -> Buffer:
@@ -248,7 +214,7 @@ class Registers:
             if region is not None:
                 value: bytes = self._buffer(region.store).view[region.koffset : region.koffset + region.klen]
                 return value + bytes(region.upad)
-            if reg_id in self.abi.vls_ids:
+            if reg_id in self._abi.vls_ids:
                 max_vq, host_vqs = self._vls(reg_id)
                 return regid.pack_vls(vq for vq in host_vqs if vq <= max_vq)
             return self._system.get(reg_id)
@@ -261,7 +227,7 @@ class Registers:
             region = self._find(reg_id)
             if region is not None:
                 self._store(reg_id, region, data)
-            elif reg_id in self.abi.vls_ids:
+            elif reg_id in self._abi.vls_ids:
                 self._set_vls(reg_id, data)
             else:
                 self._system.set(reg_id, data)
@@ -301,12 +267,12 @@ class Registers:
 
     def is_written_by_get(self, reg_id: int) -> bool:
         """The ID is in the window of ZA rows of a revision whose GET copies from the user."""
-        if self.abi.za is None or not self.abi.za.get_writes:
+        if self._abi.za is None or not self._abi.za.get_writes:
             return False
-        return regid.ZA_BASE <= reg_id <= onereg.za_id_max(self.abi, self.lengths.sme_vq)
+        return regid.ZA_BASE <= reg_id <= onereg.za_id_max(self._abi, self.lengths.sme_vq)
 
     def _name(self, reg_id: int) -> str:
-        return regid.name(reg_id, self.abi.sme_vls)
+        return regid.name(reg_id, self._abi.sme_vls)
 
 
 def _checked_id(reg_id: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import KvmError, check_number
+from ..errors import KvmError, check_flag, check_number
 from ..facts import (
     FEATURE_WORDS,
     PTRAUTH,
@@ -19,6 +19,8 @@ from ..facts import (
     layout,
 )
 from ..rules import VectorLengths, reglist, sysreg
+from . import right_ways
+from .closed import Settled
 from .guest import Guest
 from .mutex import serialised
 from .registers import Registers
@@ -32,6 +34,10 @@ class Vcpu(Registers):
     where there are more. While a run's `with` block is open, any other call is RuntimeError, in every thread: KVM
     would wait. A guest is for one thread. Different vCPUs, also of one VM, may be used by different threads.
     """
+
+    __slots__ = ("_arch", "_features", "_index", "_listings")
+    NOUN = "a vCPU"
+    RIGHT_WAYS = right_ways.VCPU
 
     def __init__(self, arch: VmArch, index: int) -> None:
         super().__init__(arch.abi, arch.cpu, arch.id_regs, arch.big_endian)
@@ -54,13 +60,13 @@ class Vcpu(Registers):
         that bind this vCPU.
         """
         self._check_idle()
-        words = feature_words(features, self.abi)
+        words = feature_words(features, self._abi)
         wanted = words[0] & ~bits(Feature.POWER_OFF)
         target = check_number("a target", target, 0, 1 << 32)
         if target != TARGET_GENERIC_V8:
             raise KvmError(errno.EINVAL, f"target {target} is not this host's CPU")
-        if wanted >> self.abi.max_features or any(words[1:]):
-            raise KvmError(errno.ENOENT, f"{self.abi.name} knows feature bits 0 to {self.abi.max_features - 1} only")
+        if wanted >> self._abi.max_features or any(words[1:]):
+            raise KvmError(errno.ENOENT, f"{self._abi.name} knows feature bits 0 to {self._abi.max_features - 1} only")
         self._check_offered(wanted)
         if self._initialised and wanted != self._features:
             raise KvmError(errno.EINVAL, "the vCPU was initialised with other features")
@@ -78,7 +84,7 @@ class Vcpu(Registers):
         EPERM the second time, EIO where the SVE length is not valid, ENOMEM if an allocation is made to fail.
         """
         self.check_initialised()
-        number = feature.bit(self.abi) if isinstance(feature, Feature) else feature
+        number = feature.bit(self._abi) if isinstance(feature, Feature) else feature
         number = check_number("a feature", number, -(1 << 31), 1 << 31)
         if number != Feature.VEC.value:
             raise KvmError(errno.EINVAL, f"feature {number} is not one to finalize; VEC is {Feature.VEC.value}")
@@ -86,8 +92,8 @@ class Vcpu(Registers):
             raise KvmError(errno.EINVAL, "the vCPU has neither SVE nor SME")
         if self._finalized:
             raise KvmError(errno.EPERM, "the vCPU's vectors are finalized already")
-        if not self.lengths.sve_vq and not self.abi.sme_without_sve:
-            raise KvmError(errno.EIO, f"{self.abi.name} checks the SVE length of a vCPU that has none")
+        if not self.lengths.sve_vq and not self._abi.sme_without_sve:
+            raise KvmError(errno.EIO, f"{self._abi.name} checks the SVE length of a vCPU that has none")
         if self._regs.allocation_fails():
             raise KvmError(errno.ENOMEM, "the kernel has no memory for the vectors")
         self._regs.allocate(self.max_vq, self._sme_state_bytes())
@@ -133,24 +139,25 @@ class Vcpu(Registers):
         prepares for a first run (an interrupt controller without addresses, a PMU that is not set up), and with
         `immediate_exit` EINTR after the load. HostOops where the kernel of the revision crashes.
         """
+        is_interrupted = check_flag("immediate_exit", immediate_exit)
         self.check_initialised()
         self.check_finalized("KVM_RUN")
-        if fails is None or self.abi.failed_run_freezes:
+        if fails is None or self._abi.failed_run_freezes:
             self._system.enter()
         if fails is not None:
             raise KvmError(fails, "the kernel could not prepare the first run")
         self._regions = {}
         self._ownership.load()
-        if immediate_exit:
+        if is_interrupted:
             raise KvmError(errno.EINTR, "immediate_exit is set")
         cpu = self._cpu._replace(sme2=self._has_sme2, fa64=self._has_fa64, fpmr=self._system.has_fpmr)
         self._loaded = run = Run(self, Guest(self._regs, self._ownership, cpu, self._system.guest_smidr))
-        self._select_regions()
+        self._table = {}
         return run
 
     def _check_offered(self, wanted: int) -> None:
         offered = sum(1 << bit for bit in self._arch.features_offered)
-        if self.abi.has_strict_pmu and wanted & offered & bits(Feature.PMU_V3):
+        if self._abi.has_strict_pmu and wanted & offered & bits(Feature.PMU_V3):
             offered |= bits(Feature.PMU_V3_STRICT)
         if wanted & ~offered:
             bit = (wanted & ~offered).bit_length() - 1
@@ -161,13 +168,13 @@ class Vcpu(Registers):
             raise KvmError(errno.EINVAL, "a vCPU with EL2 has neither a 32-bit EL1 nor, in this revision, SVE")
 
     def _refused_with_el2(self) -> int:
-        return bits(Feature.EL1_32BIT, Feature.SVE) if self.abi.el2_refuses_sve else bits(Feature.EL1_32BIT)
+        return bits(Feature.EL1_32BIT, Feature.SVE) if self._abi.el2_refuses_sve else bits(Feature.EL1_32BIT)
 
     def _reset(self) -> None:
         """The registers have their reset values; the owner and final lengths stay (kvm_reset_vcpu())."""
         if not self._finalized:
             self._ownership.lengths = self._enabled_lengths()
-        if self.lengths.sve_vq or self.abi.reset_zeroes_sme_only:
+        if self.lengths.sve_vq or self._abi.reset_zeroes_sme_only:
             self._regs.sve_state.clear()
         self._regs.sme_state.clear()
         is_aarch32 = bool(self._features & bits(Feature.EL1_32BIT))
@@ -177,8 +184,8 @@ class Vcpu(Registers):
         self._select_regions()
 
     def _enabled_lengths(self) -> VectorLengths:
-        sve = self._features >> Feature.SVE.bit(self.abi) & 1
-        sme = self.abi.sme_feature is not None and self._features >> self.abi.sme_feature & 1
+        sve = self._features >> Feature.SVE.bit(self._abi) & 1
+        sme = self._abi.sme_feature is not None and self._features >> self._abi.sme_feature & 1
         return VectorLengths(
             sve_vq=max(self._cpu.sve_vqs, default=0) if sve else 0,
             sme_vq=max(self._cpu.sme_vqs, default=0) if sme else 0,
@@ -187,15 +194,19 @@ class Vcpu(Registers):
     def _sme_state_bytes(self) -> int:
         if not self.lengths.sme_vq:
             return 0
-        return layout.za_bytes(self.lengths.sme_vq) + (self.abi.zt0_allocation_bytes if self._cpu.sme2 else 0)
+        return layout.za_bytes(self.lengths.sme_vq) + (self._abi.zt0_allocation_bytes if self._cpu.sme2 else 0)
 
     def check_finalized(self, what: str) -> None:
         if self.lengths.has_vec and not self._finalized:
             raise KvmError(errno.EPERM, f"{what}: the vCPU's vectors are not finalized")
 
 
-class Run:
+class Run(Settled):
     """One KVM_RUN after its load: a context in which the guest acts; leaving it puts the vCPU."""
+
+    __slots__ = ("_guest", "_vcpu")
+    NOUN = "a run"
+    RIGHT_WAYS = right_ways.RUN
 
     def __init__(self, vcpu: Vcpu, guest: Guest) -> None:
         self._vcpu = vcpu

@@ -131,7 +131,7 @@ def za_id_max(abi: Abi, sme_vq: int) -> int:
     if abi.za is None:
         return regid.ZA_BASE - 1
     rows = layout.VQ_BYTES * (sme_vq + abi.za.vq_bias)
-    return regid.za_row_id((rows - 1) % abi.za.window_modulus, regid.SLICE_MASK)
+    return regid.ZA_BASE | (rows - 1) % abi.za.window_modulus << regid.NUM_SHIFT | regid.SLICE_MASK
 
 
 def _padded(reg_id: int, store: Store, koffset: int, maxlen: int) -> Region:

@@ -110,7 +110,7 @@ def test_smstart_and_smstop(which, started, stopped):
 
 def test_control_registers_keep_what_is_written():
     with all_sme().run() as guest:
-        guest.zcr = guest.smcr = guest.cpacr = -1
+        guest.zcr = guest.smcr = guest.cpacr = (1 << 64) - 1
         guest.svcr = guest.fpsr = guest.fpcr = (1 << 40) - 1
         assert (guest.zcr, guest.smcr, guest.cpacr) == ((1 << 64) - 1,) * 3
         assert (guest.fpsr, guest.fpcr, guest.svcr) == (0xFFFFFFFF, 0xFFFFFFFF, 3)
@@ -133,7 +133,7 @@ def test_tpidr2():
 
 # Lengths in force
 
-SETS = [{1}, {1, 2}, {1, 2, 4}, {1, 3, 8}, {1, 2, 4, 8, 16}]
+SETS = [{1}, {1, 2}, {1, 2, 4}, {1, 2, 3, 4, 7, 8}, {1, 2, 4, 8, 16}]
 SME_SETS = [{1}, {1, 2, 4}, {2, 8}, {4}, {16}, {1, 2, 4, 8, 16}]
 
 

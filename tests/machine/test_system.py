@@ -210,7 +210,7 @@ def test_fpmr_needs_a_host_and_a_revision(revision, host_has_it):
         vcpu.set_one_reg(regid.FPMR, word(5))
         with vcpu.run() as guest:
             assert guest.fpmr == 5
-            guest.fpmr = -2
+            guest.fpmr = (1 << 64) - 2
             assert guest.fpmr == (1 << 64) - 2
         assert get(vcpu, regid.FPMR) == (1 << 64) - 2
     else:
