@@ -14,7 +14,7 @@ class UsageError(BadInput):
     """What the caller asked for cannot be done; the message says what to do instead."""
 
 
-def complain(line: str) -> None:
+def complain(line: str, program: str = "kvmsve") -> None:
     """The line is on standard error, whole, behind what standard output was told: threads do not mix theirs.
 
     Nobody can be told where that cannot be.
@@ -22,7 +22,7 @@ def complain(line: str) -> None:
     with suppress(OSError, AttributeError):  # as below; the program's end tells it
         sys.stdout.flush()
     with suppress(OSError, AttributeError):  # full, or closed before Python started
-        sys.stderr.write(f"kvmsve: {line}\n")
+        sys.stderr.write(f"{program}: {line}\n")
         sys.stderr.flush()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..facts import RFC_V2
+from .common import complain
 from .options import ABI_NAMES, to_abi, to_line, to_number, to_reg_id, to_vq, to_vqs
 
 
@@ -21,10 +22,14 @@ class PrintVersion(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line."""
+    """A parser whose complaint is one line, and which does not hide that its help cannot be written."""
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        complain(f"{message} (see {self.prog} --help)", self.prog)
+        raise SystemExit(2)
 
 
 def create_parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
@@ -32,10 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    options = create_parser().parse_args(arguments)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     try:
+        options = _parse(arguments)
         code: int = import_module(f".{options.command}", __package__).run(options)
         print(end="", flush=True)
     except BadInput as error:
@@ -55,6 +56,15 @@ def _run(arguments: Sequence[str] | None) -> int:
         complain("interrupted")
         return 128 + signal.SIGINT
     return code
+
+
+def _parse(arguments: Sequence[str] | None) -> Namespace:
+    """SystemExit behind the help, the version or the complaint; OSError where it cannot be written."""
+    try:
+        return create_parser().parse_args(arguments)
+    except SystemExit:
+        print(end="", flush=True)
+        raise
 
 
 def _all_is_written() -> bool:

@@ -134,12 +134,19 @@ COMMANDS = {
     "diff": ("diff", "v4", "v12", "--recording", "FILE"),
     "decode": ("decode", "Z0"),
     "regs": ("regs", "--sve", 1),
+    "help": ("--help",),
+    "help of a command": ("replay", "--help"),
+    "version": ("--version",),
 }
 
 
+@pytest.mark.parametrize("unbuffered", [True, False])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_output_that_cannot_be_written(small: Path, command: str) -> None:
+def test_output_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, small: Path, command: str, unbuffered: bool
+) -> None:
     """A full disk, a reader that has gone, an output that was closed."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1" if unbuffered else "")
     arguments = [small if word == "FILE" else word for word in COMMANDS[command]]
     with open("/dev/full", "wb") as full:
         code, err = end(start(*arguments, stdout=full))
