@@ -18,6 +18,7 @@ AT_ONCE = (
     "import sys; from kvmsve.cli import main, terminal; terminal.PATIENCE_SECONDS = 0; sys.exit(main(sys.argv[1:]))"
 )
 ESCAPE = "\x1b["
+ERASE_LINE = "\x1b[2K"
 
 
 def on_terminal(
@@ -52,6 +53,7 @@ def test_a_long_replay_shows_how_far_it_is_and_how_long_it_will_take() -> None:
     shares = [int(share) for share in re.findall(r"(\d+)%", shown)]
     assert len(shares) > 2
     assert shares == sorted(shares)
+    assert shares[0] < shares[-1]
     assert LONG.name in shown
     assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2}", shown)
     assert re.fullmatch(rf"ok       v12 +[0-9]+ operations  {LONG.name}\n", out)
@@ -78,3 +80,4 @@ def test_a_terminal_shows_the_same_words_in_colours(command: tuple[object, ...])
 def test_what_is_on_the_terminal_at_the_end_is_the_result_alone(tmp_path: Path) -> None:
     shown, _ = on_terminal("replay", LONG, stdout_too=True)
     assert shown.rstrip("\n").splitlines()[-1].endswith(f"operations  {LONG.name}")
+    assert ERASE_LINE in shown[shown.rindex("%") :]

@@ -16,7 +16,10 @@ from typing import NamedTuple
 from .entries import Fault
 
 # No copy has what a build left behind, nor this folder, whose tests notice any change.
-LEFT_OUT = (".*", "*.so", "build", "dist", "*.egg-info", "__pycache__", Path(__file__).parent.name)
+LEFT_OUT = (
+    ".git", ".venv", ".*cache", ".hypothesis", ".benchmarks", "*.so", "build", "dist", "*.egg-info", "__pycache__",
+    Path(__file__).parent.name,
+)  # fmt: skip
 BUILD = "setup.py", "-q", "build_ext", "--inplace"
 IMPORT_ALL = """
 import importlib, pathlib, pkgutil, sys

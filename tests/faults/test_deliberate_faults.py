@@ -85,6 +85,14 @@ def test_a_copy_has_all_tests_but_those_of_the_faults() -> None:
     assert {"fuzz", "machine", "conftest.py"} <= kept
 
 
+def test_a_copy_has_what_the_project_has_and_nothing_that_was_made() -> None:
+    made = {name.strip("/").replace("*", "a") for name in (ROOT / ".gitignore").read_text().split()}
+    names = sorted({path.name for path in ROOT.iterdir()} | made | {".git"})
+    left_out = shutil.ignore_patterns(*scratch.LEFT_OUT)(str(ROOT), names)
+    assert made | {".git"} <= left_out
+    assert {".ci", ".gitignore", "csrc", "pyproject.toml", "tests"}.isdisjoint(left_out)
+
+
 # The command, on a project of one rule and, where it has C, one number of C
 
 VIEWS, IMPORT = "kvmsve/rules/views.py", "from kvmsve.rules.views import larger\n"

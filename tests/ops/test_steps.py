@@ -129,6 +129,13 @@ def test_length_must_be_the_one_in_force() -> None:
         assert said(guest, {"read": "za", "vl": 32, "data": "00" * 1024}) == complaint.format(32, 64)
 
 
+def test_a_row_of_za_has_the_streaming_length() -> None:
+    row = bytes(range(64)).hex()
+    with running() as (guest, _):
+        take(guest, {"msr": "zcr", "value": "1"}, {"msr": "smcr", "value": "3"}, {"smstart": "za"})
+        take(guest, {"write": "za5", "vl": 64, "data": row}, {"read": "za5", "vl": 64, "data": row}, {"rdvl": 32})
+
+
 @pytest.mark.parametrize("access", ["read", "write"])
 def test_a_step_at_another_length_is_not_taken(access: str) -> None:
     """Where nobody minds the difference, as in a device's script."""

@@ -25,6 +25,8 @@ TABLE: list[tuple[Op, str, list[Any], list[Any], str]] = [
      [None, True, 1.0, "1", -(1 << 31) - 1, 1 << 31], "a signed number of 32 bits"),
     ({"op": "fail_allocations", "vcpu": 0}, "n", [0, 1, (1 << 64) - 1], [-1, True, None, 1.0, "1"],
      "a number of 0 or more"),
+    ({"op": "create_vcpu", "vm": 0, **CALL}, "index", [0, -1, -(1 << 31), (1 << 64) - 1],
+     [-(1 << 31) - 1, None, True, 1.0, "1"], "a number of 32 bits with a sign or of 64 without"),
     ({"op": "set", "id": REG_ID, **CALL}, "data", ["", "00", "aBcD"],
      ["0", "0g", "00 11", "0x00", None, 0, "\u0661\u0661", [], {}], "bytes in hexadecimal"),
     ({"op": "set", "data": "", **CALL}, "id", [REG_ID, "ABCDEF0123456789"],
@@ -41,7 +43,8 @@ TABLE: list[tuple[Op, str, list[Any], list[Any], str]] = [
 STEP_TABLE: list[tuple[Op, str, list[Any], list[Any], str]] = [
     ({"msr": "zcr"}, "value", ["0", "f", "FFFFffff00000000"],
      ["", "0x1", "-1", "g", "0" * 17, 1, None, " 1", "1_0", "\u0661", [], {}], "a hexadecimal number of up to 64 bits"),
-    ({}, "smstart", ["sm", "za"], ["", "smza", 1, None, ["sm"], {}], '"sm" or "za"'),
+    *[({}, name, ["sm", "za"], ["", "smza", 1, None, ["sm"], {}], '"sm" or "za"') for name in ("smstart", "smstop")],
+    *[({}, name, [0, 16], [-1, "16", None, 1.0], "a number of 0 or more") for name in ("rdvl", "rdsvl", "narrow")],
 ]  # fmt: skip
 HOST: Op = SMALL[0]["host"]
 HOST_TABLE: list[tuple[Op, str, list[Any], list[Any], str]] = [
@@ -128,6 +131,36 @@ def test_every_line_of_the_small_recording_keeps_its_fields() -> None:
 )
 def test_an_operation_that_was_not_done_is_no_line(fields: Op) -> None:
     assert refusal({"vcpu": 0, **fields}) == '"ret" is missing'
+
+
+SHORT: Op = {"op": "get_short", "vcpu": 0, "id": REG_ID, "avail": 1, "buf": "a5"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"op": "get", "id": REG_ID, "data": "", "crash": True, **CALL}, '"get" succeeded, but has "crash"'),
+        ({"op": "run", "guest": [], "crash": True, **CALL}, '"run" succeeded, but has "crash"'),
+        ({"op": "finalize", "feature": 4, "errno": "EPERM", **CALL}, '"finalize" succeeded, but has "errno"'),
+        ({"op": "finalize", "feature": 4, "vcpu": 0, "ret": -2, "errno": "EPERM"},
+         '"ret" is -2; a call that fails returns -1'),
+        ({"op": "finalize", "feature": 4, "vcpu": 0, "ret": -1}, '"finalize" failed without saying how: no "errno"'),
+        ({"op": "get", "id": REG_ID, **CALL}, '"get" succeeded, but has no "data"'),
+        ({"op": "run", **CALL}, '"run" succeeded, but has no "guest"'),
+        ({"op": "reg_list", "n_in": 0, **CALL}, '"n_out" is missing'),
+        ({"op": "reg_list", "n_in": 0, "n_out": 0, "core": 0, "sve": 0, **CALL},
+         '"reg_list" succeeded, but has no "ids"'),
+        ({**SHORT, "avail": 2, **FAULT}, '"avail" is 2, "buf" has 1 bytes'),
+        ({**SHORT, "copied": 2, **FAULT}, '"copied" is 2, but "avail" is 1'),
+    ],
+)  # fmt: skip
+def test_fields_that_contradict_each_other(fields: Op, said: str) -> None:
+    assert refusal(fields) == said
+
+
+def test_a_crash_is_the_failure_of_a_call() -> None:
+    assert refusal({"op": "run", "vcpu": 0, "ret": -1, "crash": True}) == ""
+    assert refusal({**SHORT, "copied": 1, **FAULT}) == ""
 
 
 def test_text_is_written_in_ascii() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import lzma
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -227,6 +229,14 @@ def test_short_buffer_gets_what_it_gets_without_recording(tmp_path: Path) -> Non
             refused(vcpu.get_one_reg_into, Z1, buffer)
             results.append(buffer)
     assert results == [b"\xa5" * 8] * 2
+
+
+def test_a_recording_is_packed_where_its_name_says_so(tmp_path: Path) -> None:
+    for name, unpacked in (("file.xz", lzma.decompress), ("file", bytes)):
+        with record(tmp_path / name, Host()) as host:
+            host.create_vm()
+        header, create_vm = map(json.loads, unpacked((tmp_path / name).read_bytes()).splitlines())
+        assert (header["format"], create_vm["op"]) == ("kvmsve-recording", "create_vm")
 
 
 @pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt])

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import recorded
+from places import RECORDINGS
 from recorded import SMALL, Op
 
+from kvmsve import MAINLINE_7_3
 from kvmsve.recording.file import Recording, RecordingError
 from kvmsve.recording.replay import Replay
 
@@ -57,6 +59,14 @@ def test_header_says_what_host_it_was(tmp_path: Path) -> None:
     assert header.abi.name == host.abi.name == "rfc-v2"
     assert (host.sve_vqs, host.sme_vqs, host.sme2, host.fa64) == ({1}, {1, 2}, True, True)
     assert header.unlisted == 0
+
+
+def test_a_kernel_without_sme_does_not_offer_its_feature() -> None:
+    host = recorded.lines("v12-s2m4")[0]["host"]
+    assert host["sme_feature"] in host["features_offered"]
+    under_mainline = Recording(RECORDINGS / "v12-s2m4.jsonl.xz").header.under(MAINLINE_7_3)
+    others = [bit for bit in host["features_offered"] if bit != host["sme_feature"]]
+    assert under_mainline.create_host().features_offered == {*others}
 
 
 # Damage to the file
