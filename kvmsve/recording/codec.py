@@ -22,7 +22,7 @@ OUTCOME = ("ret", "errno", "crash", "guest")  # written behind what was asked
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NOT_READ = (msgspec.DecodeError, UnicodeError, RecursionError)  # text of half a character is UnicodeError
 Fields = TypeVar("Fields", bound=msgspec.Struct)
 
 

@@ -191,6 +191,8 @@ def test_wrong_header_is_named(tmp_path: Path, fields: Op, reason: str) -> None:
         ({"reg_list_base": "184"}, '"reg_list_base" is "184"'),
         ({"features_offered": [32]}, '"features_offered" is [32]'),
         ({"sme_feature": 32}, '"sme_feature" is 32, not a feature bit, 0 to 31'),
+        ({"sme_feature": "\ud800"}, '"sme_feature" is "\\ud800", not a feature bit'),
+        ({"sve_vqs": [{"\ud800": 1}]}, '"sve_vqs" is [{"\\ud800": 1}], not a list of vector lengths'),
         ({"sme_feature": 1 << 63}, '"sme_feature" is 9223372036854775808, not a feature bit'),
         ({"id_regs": {"603000000013c020": "11"}}, '"id_regs" is '),
         ({"id_regs": {"c020": "1100000000000000"}}, '"id_regs" is '),
