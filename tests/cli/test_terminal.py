@@ -60,7 +60,9 @@ def test_a_long_replay_shows_how_far_it_is_and_how_long_it_will_take() -> None:
 
 
 @pytest.mark.parametrize("plain", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"columns": 40}], ids=str)
-@pytest.mark.parametrize("command", [("replay", LONG), ("diff", "v11", "v9"), ("lint", LONG), ("show", LONG)], ids=str)
+@pytest.mark.parametrize(
+    "command", [("replay", LONG), ("diff", "v11", "v9"), ("lint", LONG), ("show", LONG)], ids=lambda command: command[0]
+)
 def test_where_a_terminal_is_to_be_plain_the_output_is_that_of_a_pipe(command: tuple[object, ...], plain: dict) -> None:  # type: ignore[type-arg]
     shown, _ = on_terminal(*command, stdout_too=True, **plain)
     piped = subprocess.run([sys.executable, "-m", "kvmsve", *map(str, command)], capture_output=True, text=True)
@@ -68,7 +70,7 @@ def test_where_a_terminal_is_to_be_plain_the_output_is_that_of_a_pipe(command: t
     assert shown == piped.stdout + piped.stderr
 
 
-@pytest.mark.parametrize("command", [("diff", "v11", "v9"), ("show", LONG)], ids=str)
+@pytest.mark.parametrize("command", [("diff", "v11", "v9"), ("show", LONG)], ids=lambda command: command[0])
 def test_a_terminal_shows_the_same_words_in_colours(command: tuple[object, ...]) -> None:
     shown, _ = on_terminal(*command, columns=1000, stdout_too=True)
     piped = subprocess.run([sys.executable, "-m", "kvmsve", *map(str, command)], capture_output=True, text=True)
