@@ -16,7 +16,7 @@ counts: Counter[str] = Counter()
 Outcome = tuple[str, Any]
 
 NAMES = list(REVISIONS)
-SVE_SETS = [(), (1,), (1, 2), (1, 2, 4), (1, 2, 3, 4, 5, 6, 7, 8), (1, 2, 4, 8, 16), (1, 3), (1, 16)]
+SVE_SETS = [(), (1,), (1, 2), (1, 2, 4), (1, 2, 3, 4, 5, 6, 7, 8), (1, 2, 4, 8, 16), (1, 2, 3), tuple(range(1, 17))]
 SME_SETS = [(), (1,), (2,), (1, 2), (1, 2, 4), (4,), (1, 2, 4, 8), (16,), (2, 8)]
 WHILE_BUSY = "KVM_RUN holds the vCPU"
 

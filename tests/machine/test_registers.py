@@ -30,7 +30,7 @@ from examples import (
     za,
 )
 
-from kvmsve import MAINLINE_7_3, RFC_V2, RFC_V2_R1, RFC_V2_R123, FpState, HostOops
+from kvmsve import MAINLINE_7_3, RFC_V2, RFC_V2_R1, RFC_V2_R123, V12, Feature, FpState, Host, HostOops, KvmError, regid
 
 WITH_SME = pytest.mark.parametrize("abi", [RFC_V2_R1, RFC_V2_R123, RFC_V2], ids=lambda abi: abi.name)
 REPAIRED = pytest.mark.parametrize("abi", [RFC_V2_R123, RFC_V2], ids=lambda abi: abi.name)
@@ -412,3 +412,20 @@ def test_smidr_in_rfc_v2():
     with pytest.raises(HostOops, match="SMIDR_EL1"):
         posted.get_one_reg(SMIDR)
     assert posted.get_one_reg(TCR_EL1) == bytes(8)
+
+
+def test_ffr_goes_when_another_vcpu_hides_fa64() -> None:
+    """ID registers are the VM's: what one vCPU makes of them, the others find at their next call."""
+    host = Host(sve_vqs={1, 2}, sme_vqs={1, 2}, fa64=True, abi=V12)
+    vm = host.create_vm()
+    one, other = vm.create_vcpu(0), vm.create_vcpu(1)
+    for vcpu in (one, other):
+        vcpu.init({Feature.SVE, Feature.SME})
+        vcpu.finalize(Feature.VEC)
+    one.set_one_reg(regid.SVCR, (1).to_bytes(8, "little"))
+    assert one.get_one_reg(regid.FFR_ID) == bytes(32)
+    other.set_one_reg(regid.ID_AA64SMFR0_EL1, bytes(8))
+    with pytest.raises(KvmError, match="ENOENT"):
+        one.get_one_reg(regid.FFR_ID)
+    with pytest.raises(KvmError, match="ENOENT"):
+        one.set_one_reg(regid.FFR_ID, bytes(32))
