@@ -57,7 +57,8 @@ def _compiler(machine: str) -> str:
     for name in names:
         if shutil.which(name):
             return name
-    raise MissingTool(f"there is no {names[-1] if len(names) == 1 else 'C compiler'}{_hint(machine)}")
+    missing = names[-1] if len(names) == 1 else "C compiler"
+    raise MissingTool(f"the shim is compiled before its first use, and there is no {missing}{_hint(machine)}")
 
 
 def _hint(machine: str) -> str:
