@@ -116,10 +116,30 @@ def test_core_is_built_again_after_a_change(built: Path, name: str) -> None:
     assert "rewrite.c" in run(*BUILD_IN_PLACE, cwd=built)
 
 
-def test_wheel_works_where_there_is_no_source(wheel: Path, tmp_path: Path) -> None:
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    out = run(sys.executable, "-m", "kvmsve", "replay", cwd=tmp_path, env={**os.environ, "PYTHONPATH": "site"})
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the wheel is in `site`, and nothing else."""
+    place = tmp_path_factory.mktemp("installed")
+    zipfile.ZipFile(wheel).extractall(place / "site")
+    return place
+
+
+def test_wheel_works_where_there_is_no_source(installed: Path) -> None:
+    out = run(sys.executable, "-m", "kvmsve", "replay", cwd=installed, env={**os.environ, "PYTHONPATH": "site"})
     assert [line.split()[0] for line in out.splitlines()] == ["ok"] * len(SHIPPED)
+
+
+def test_wheel_says_what_run_needs_where_there_is_no_compiler(installed: Path) -> None:
+    (installed / "bin").mkdir()
+    (installed / "bin/true").symlink_to(shutil.which("true") or "")
+    alone = {"PYTHONPATH": "site", "PATH": str(installed / "bin"), "HOME": str(installed)}
+    command = [sys.executable, "-m", "kvmsve", "run", "--", "true"]
+    done = subprocess.run(command, cwd=installed, env=alone, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "kvmsve: the shim is compiled before its first use, and there is no C compiler; "
+        "on Debian: sudo apt install gcc libc6-dev\n"
+    )
 
 
 def test_wheel_of_the_tree_is_that_of_the_sdist(tree: Path, wheel: Path) -> None:
